@@ -1,0 +1,1 @@
+"""Compare: encoders x tasks x seeds, with intervals, costs and one report."""

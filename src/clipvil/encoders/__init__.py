@@ -1,0 +1,1 @@
+"""Visual encoders: one protocol, one adapter a library."""

@@ -1,0 +1,69 @@
+"""Every error that clipvil raises on purpose: one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ClipvilError(Exception):
+    """Base of all errors meant for people; the command line prints it as one line and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(ClipvilError):
+    """The request itself is wrong: an unknown name, an impossible combination of options."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe or an override has an unknown key or a value of the wrong type."""
+
+
+class EncoderError(ClipvilError):
+    """An encoder cannot be built or used as asked: unknown name, missing weights, a layer it lacks."""
+
+
+class ImageError(ClipvilError):
+    """A picture cannot be used. `reason` is one of the statuses counted in a feature store.
+
+    Statuses: missing, unreadable, empty, unsupported, truncated, too_large, corrupt.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreError(ClipvilError):
+    """A feature store is damaged, incomplete, or would mix encoders or policies."""
+
+
+class CheckpointError(ClipvilError):
+    """A run folder or a checkpoint cannot be read or does not fit the recipe."""
+
+
+class DataError(ClipvilError):
+    """A data file breaks its format. Names file, row and field, and says what to do."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | Path | None = None,
+        row: int | str | None = None,
+        field: str | None = None,
+        fix: str = "",
+    ) -> None:
+        where = ", ".join(
+            part
+            for part in (
+                str(file) if file is not None else "",
+                f"row {row}" if row is not None else "",
+                f"field '{field}'" if field is not None else "",
+            )
+            if part
+        )
+        super().__init__((f"{where}: " if where else "") + what + (f"; {fix}" if fix else ""))
+        self.file, self.row, self.field = file, row, field

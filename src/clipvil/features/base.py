@@ -1,0 +1,40 @@
+"""What models read: features by picture, whoever keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipvil.encoders.base import EncoderSpec
+
+
+@dataclass
+class GridBatch:
+    """Grids of several pictures, cells flattened row by row.
+
+    cells (B, N, C) float32; mask (B, N) bool, True where a cell is real, None when all shapes agree;
+    shapes (B, 2) int64 rows and columns of each grid; pooled (B, D) float32 or None.
+    """
+
+    cells: Tensor
+    mask: Tensor | None
+    shapes: Tensor
+    pooled: Tensor | None = None
+
+
+class FeatureSource(Protocol):
+    """Random access to features by picture id. `Store` is one; so is the constant source of the question-only row."""
+
+    spec: EncoderSpec
+
+    def __contains__(self, image_id: object) -> bool:
+        """Whether usable features exist for the picture."""
+        ...
+
+    def batch(self, image_ids: Sequence[str]) -> GridBatch:
+        """Features of pictures in the order asked; ids may repeat. Raises StoreError naming an absent or failed one."""
+        ...

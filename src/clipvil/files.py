@@ -1,0 +1,58 @@
+"""Files that are whole or absent: write to a temporary name, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that appears at `path` only if the block ends without an error.
+
+    The temporary file stands in the same folder (a rename across file systems would copy), its name starts with a
+    dot and ends with `.tmp`, and it is removed when the block fails (a full disk, an interrupt).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A short fixed prefix: the target's own name may already be as long as the file system allows.
+    handle, name = tempfile.mkstemp(prefix=".clipvil-", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def atomic_write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write `value` as UTF-8 JSON, whole or not at all. Key order is kept; NaN is refused."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as stream:
+        stream.write(text.encode("utf-8") + b"\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

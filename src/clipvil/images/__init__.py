@@ -1,0 +1,1 @@
+"""Pictures: safe decoding, resize policies, and where pictures come from."""

@@ -1,0 +1,1 @@
+"""Models that sit on top of visual grids: one file a model."""

@@ -1,0 +1,70 @@
+"""The typed records that datasets yield and everything above them speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One sentence about one picture (COCO captions, Flickr, alt-text)."""
+
+    image_id: str
+    caption: str
+    caption_id: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one picture (VQA v2, GQA, easy-VQA, custom files).
+
+    `answers` are kept exactly as given (ten in VQA v2, one elsewhere, empty for a test set without answers).
+    `answer_type` is "yes/no", "number" or "other"; empty strings mean that the corpus does not say.
+    """
+
+    question_id: str
+    image_id: str
+    question: str
+    answers: tuple[str, ...] = ()
+    answer_type: str = ""
+    question_type: str = ""
+    multiple_choice_answer: str = ""
+
+
+@dataclass(frozen=True)
+class Entailment:
+    """One hypothesis about one picture (SNLI-VE); label is entailment, neutral or contradiction."""
+
+    pair_id: str
+    image_id: str
+    hypothesis: str
+    label: str = ""
+    premise: str = ""
+
+
+@dataclass(frozen=True)
+class Commonsense:
+    """One VCR question: tokens are words or tuples of object indices; four answers, four rationales."""
+
+    annotation_id: str
+    image_id: str
+    question: tuple[str | tuple[int, ...], ...]
+    answers: tuple[tuple[str | tuple[int, ...], ...], ...]
+    rationales: tuple[tuple[str | tuple[int, ...], ...], ...] = ()
+    answer_label: int | None = None
+    rationale_label: int | None = None
+    objects: tuple[str, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One navigation episode (R2R, RxR): an instruction for a path of viewpoints in a scan; heading in radians."""
+
+    episode_id: str
+    scan: str
+    instruction: str
+    path: tuple[str, ...]
+    heading: float = 0.0
+    language: str = "en"
+    extra: dict[str, str] = field(default_factory=dict, hash=False)

@@ -1,0 +1,111 @@
+"""The task protocol, and what every task returns: predictions with confidence, scores with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from clipvil.encoders.base import EncoderSpec
+    from clipvil.features.base import FeatureSource
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One output for one record. `confidence` lies in 0..1; `top` holds (output, confidence), best first."""
+
+    record_id: str
+    image_id: str
+    output: str
+    confidence: float
+    top: tuple[tuple[str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of predictions.jsonl."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean with its 95 % interval (bootstrap clustered by picture), on the metric's own scale (0 to 100)."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The result of one evaluation.
+
+    `breakdowns` maps a heading ("answer_type") to groups; `per_record` maps a record id to its own score, so that two
+    runs can be compared record by record with a paired test; `images` maps the same ids to pictures (the clusters).
+    """
+
+    metric: str
+    mode: str
+    overall: Score
+    breakdowns: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    per_record: Mapping[str, float] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What result.json holds: everything but the values record by record, which stand beside the predictions."""
+        return {
+            "metric": self.metric,
+            "mode": self.mode,
+            "overall": asdict(self.overall),
+            "breakdowns": {k: {g: asdict(s) for g, s in v.items()} for k, v in self.breakdowns.items()},
+        }
+
+
+class Task(Protocol):
+    """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
+
+    `records` are of the one record type that the task names; `model` is what `build` returned.
+    """
+
+    name: str
+    metric: str
+    record_type: type
+
+    def prepare(self, train: Sequence[Any]) -> None:
+        """Learn what depends on the training records alone (word and answer vocabularies)."""
+        ...
+
+    def assets(self) -> dict[str, Any]:
+        """JSON values that, given back to `restore`, make the task what `prepare` made it."""
+        ...
+
+    def restore(self, assets: Mapping[str, Any]) -> None:
+        """Take back what `assets` returned."""
+        ...
+
+    def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
+        """A fresh model from the recipe's `model` section for features of `encoder`; follows torch's global seed."""
+        ...
+
+    def collate(self, records: Sequence[Any], features: FeatureSource) -> dict[str, Tensor]:
+        """One batch: tensors only, first dimension B."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The scalar training loss."""
+        ...
+
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Any]) -> list[Prediction]:
+        """One prediction a record, in order. No gradients."""
+        ...
+
+    def score(self, predictions: Sequence[Prediction], records: Sequence[Any]) -> Scores:
+        """Judge predictions. Raises DataError on missing, unknown or double record ids."""
+        ...
+
+    def submission(self, predictions: Sequence[Prediction], path: Path) -> None:
+        """Write the file that the task's evaluation server takes."""
+        ...

@@ -1,0 +1,1 @@
+"""Training: typed recipes, one loop, whole-or-absent checkpoints, step-exact resume."""
