@@ -1,0 +1,236 @@
+"""What every reader returns, and the checks that readers share."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipvil.errors import DataError
+
+if TYPE_CHECKING:
+    from clipvil.images.sources import ImageSource
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of one corpus: typed records in file order, and where the pictures they use are.
+
+    `pictures` maps each used image id to its file, in order of first use; nothing has been opened yet.
+    """
+
+    name: str
+    split: str
+    records: Sequence[Any]
+    pictures: Mapping[str, Path] = field(repr=False)
+
+    @cached_property
+    def images(self) -> ImageSource:
+        """The used pictures, ready to be extracted."""
+        from clipvil.images.sources import ImageItem, ListSource
+
+        return ListSource(
+            [ImageItem(image_id, str(path), partial(Path.read_bytes, path)) for image_id, path in self.pictures.items()]
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the records in order; the same records give the same value wherever the files lie."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(json.dumps([type(record).__name__, asdict(record)], sort_keys=True).encode("ascii"))
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many pictures two splits share."""
+
+    pictures: int
+
+
+def check_splits(train: Dataset, other: Dataset, *, key: str = "question_id") -> Overlap:
+    """Compare an evaluation split with the training split.
+
+    Raises DataError when they share a record id: the result would be measured on training data. Shared pictures are
+    allowed (some corpora split by question) but counted, so that the caller can say so.
+    """
+    seen = {getattr(record, key) for record in train.records}
+    double = next((getattr(record, key) for record in other.records if getattr(record, key) in seen), None)
+    if double is not None:
+        raise DataError(
+            f"{key} {double} of the split '{other.split}' is also in the split '{train.split}'",
+            fix="evaluate on records that were not trained on, or give the records ids that are unique",
+        )
+    return Overlap(len(train.pictures.keys() & other.pictures.keys()))
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file, byte order mark removed. Raises DataError when it is absent, empty or not UTF-8."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError("no such file", file=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as UTF-8 text ({error})", file=path) from None
+    if not text.strip():
+        raise DataError("is empty", file=path)
+    return text
+
+
+def parse_json(text: str, *, file: str | Path, row: int | None = None, object_hook: Any = None) -> Any:
+    """Strict JSON: NaN and Infinity are refused. Raises DataError saying where it breaks."""
+
+    def refuse(constant: str) -> Any:
+        raise DataError(f"{constant} is not JSON", file=file, row=row)
+
+    try:
+        return json.loads(text, parse_constant=refuse, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}" if row is None else row
+        cut = error.pos >= len(text.rstrip()) - 1
+        fix = "the file seems to be cut off; fetch it again" if cut else ""
+        raise DataError(f"not valid JSON: {error.msg} at column {error.colno}", file=file, row=place, fix=fix) from None
+    except RecursionError:
+        raise DataError("JSON nested too deeply", file=file, row=row) from None
+
+
+class Row:
+    """One object of a data file with typed access to its fields; every error names file, row and field."""
+
+    def __init__(self, value: Any, file: str | Path, row: int) -> None:
+        self.file, self.row = file, row
+        if not isinstance(value, Mapping):
+            raise DataError(f"must be an object, not {_kind(value)}", file=file, row=row)
+        self.value: Mapping[str, Any] = value
+
+    def error(self, what: str, name: str | None = None, fix: str = "") -> DataError:
+        """A DataError about this row."""
+        return DataError(what, file=self.file, row=self.row, field=name, fix=fix)
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.value.get(name) is not None
+
+    def raw(self, name: str) -> Any:
+        """The field as it stands; DataError when it is missing or null."""
+        if name not in self.value:
+            raise self.error("is missing", name)
+        if self.value[name] is None:
+            raise self.error("is null", name)
+        return self.value[name]
+
+    def text(self, name: str, *, default: str | None = None, empty: bool = False) -> str:
+        """A string; must not be blank unless `empty`. `default` serves when the field is missing or null."""
+        if default is not None and not self.has(name):
+            return default
+        return self.checked_text(self.raw(name), name, empty=empty)
+
+    def checked_text(self, value: Any, name: str, *, empty: bool = False) -> str:
+        """Check that `value` is a usable string."""
+        if not isinstance(value, str):
+            raise self.error(f"must be a string, not {_kind(value)}", name)
+        if not empty and not value.strip():
+            raise self.error("is empty", name)
+        if not value.isascii() and _SURROGATE.search(value):
+            raise self.error("holds half a Unicode character (a lone surrogate)", name)
+        return value
+
+    def identifier(self, name: str) -> str:
+        """An id: a string that is not blank or a whole number, returned as a string."""
+        value = self.raw(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if isinstance(value, str):
+            return self.checked_text(value, name)
+        raise self.error(f"must be a whole number or a string, not {_kind(value)}", name)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def iter_rows(path: str | Path) -> Iterator[Row]:
+    """Rows of a `.csv`, `.tsv`, `.jsonl` or `.json` (one list of objects) file, numbered as an editor shows them.
+
+    JSONL rows are lines; CSV rows are the line a record ends on; JSON rows count objects from 1.
+    """
+    kind = Path(path).suffix.lower()
+    text = read_text(path)
+    if kind in (".csv", ".tsv"):
+        yield from _csv_rows(text, path, "\t" if kind == ".tsv" else ",")
+    elif kind == ".jsonl":
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield Row(parse_json(line, file=path, row=number), path, number)
+    elif kind == ".json":
+        value = parse_json(text, file=path)
+        if not isinstance(value, list):
+            raise DataError(f"must hold a list of objects, not {_kind(value)}", file=path)
+        for number, item in enumerate(value, start=1):
+            yield Row(item, path, number)
+    else:
+        raise DataError(f"unknown kind of file '{kind}'", file=path, fix="use .csv, .tsv, .jsonl or .json")
+
+
+def _csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
+    if "\0" in text:
+        raise DataError("holds a NUL byte, so it is not a text table", file=path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        if len(set(header)) != len(header):
+            raise DataError("two columns have the same name", file=path, row=1)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{len(cells)} cells, but the header names {len(header)} columns",
+                    file=path,
+                    row=reader.line_num,
+                    fix="put quotes around cells that hold a comma",
+                )
+            # An empty cell is the only way a table can say that a value is absent.
+            yield Row({k: c for k, c in zip(header, cells, strict=True) if c.strip()}, path, reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"not a valid table: {error}", file=path, row=reader.line_num) from None
+
+
+def unique(records: Iterable[Any], key: str, *, file: str | Path) -> None:
+    """Raise DataError naming both rows (counted from 1) when two records share `key`."""
+    seen: dict[str, int] = {}
+    for row, record in enumerate(records, start=1):
+        first = seen.setdefault(getattr(record, key), row)
+        if first != row:
+            raise DataError(f"{getattr(record, key)} was already used in row {first}", file=file, row=row, field=key)
+
+
+def option(data: Mapping[str, Any], name: str, where: str = "data") -> Any:
+    """A required entry of a recipe's data section; DataError when it is missing."""
+    if data.get(name) is None:
+        raise DataError(f"the recipe's {where} section lacks '{name}'", field=name)
+    return data[name]
+
+
+def known(data: Mapping[str, Any], names: Iterable[str], where: str = "data") -> None:
+    """Raise DataError for an entry that is not among `names`, with the nearest right one."""
+    import difflib
+
+    names = list(names)
+    for key in data:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            fix = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"
+            raise DataError(f"the recipe's {where} section has an unknown entry '{key}'", fix=fix)

@@ -1,0 +1,53 @@
+"""Every corpus by the name of its format. A new corpus is one file with `split_names` and `load`, and one line here.
+
+Third parties add theirs through the entry point group `clipvil.datasets` (name = module with the two functions).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from clipvil.datasets.base import Dataset
+from clipvil.errors import DataError
+
+GROUP = "clipvil.datasets"
+# Format -> module. A table and not imports, so that reading one corpus loads nothing of the others.
+_FORMATS = {
+    "mini": "clipvil.datasets.mini",
+    "vqa_v2": "clipvil.datasets.vqa_v2",
+    "easy_vqa": "clipvil.datasets.easy_vqa",
+    "custom": "clipvil.datasets.custom",
+}
+
+
+def formats() -> list[str]:
+    """Names of all known formats, third-party ones included."""
+    return sorted({*_FORMATS, *(entry.name for entry in importlib.metadata.entry_points(group=GROUP))})
+
+
+def load(data: Mapping[str, Any], split: str) -> Dataset:
+    """Read one split of the corpus that a recipe's data section describes: {"format": NAME, ...}.
+
+    Raises DataError for an unknown format, split or entry, and for every fault in the files.
+    """
+    return _module(data).load(data, split)
+
+
+def split_names(data: Mapping[str, Any]) -> list[str]:
+    """Which splits the data section has: `train`, then `val`, then test splits (`test`, `shifted`, ...)."""
+    return list(_module(data).split_names(data))
+
+
+def _module(data: Mapping[str, Any]) -> ModuleType:
+    name = data.get("format")
+    if name in _FORMATS:
+        return importlib.import_module(_FORMATS[name])
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        if entry.name == name:
+            module: ModuleType = entry.load()
+            return module
+    raise DataError(f"unknown data format {name!r}", field="format", fix=f"known are {', '.join(formats())}")

@@ -1,0 +1,275 @@
+"""Pythia (Jiang et al. 2018) as CLIP-ViL-Direct runs it: one stream of grid cells, one linear attention.
+
+With the default `PythiaConfig` this is the published network: a one-layer LSTM with an attention of two glimpses reads
+the question, the question attends to the cells through an element-wise product of two weight-normed layers, the
+attended vector and the question are multiplied once more, and two heads add up their logits. The options at the end of
+the configuration are ours, off unless asked for; `PRESETS["mini"]` turns them on for small data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clipvil.errors import CheckpointError, RecipeError
+from clipvil.models.layers import NonLinear, ScalarNormLinear, grid_positions, masked_softmax
+
+
+@dataclass(frozen=True)
+class PythiaConfig:
+    """Sizes (defaults as published) and options (defaults off)."""
+
+    word_size: int = 300
+    lstm_size: int = 1024
+    question_hidden: int = 512
+    question_glimpses: int = 2
+    attention_size: int = 5000
+    fusion_size: int = 5000
+    narrow_size: int = 300
+    wide_size: int = 5000
+    text_mask: Literal["published", "real"] = "published"
+    """`published`: LSTM and word attention run over the padding too, as the original does; `real`: words only."""
+    normalise_features: bool = False
+    """Layer-normalise each cell over its channels: encoders differ in scale by orders of magnitude."""
+    cell_positions: bool = False
+    """Tell the attention where a cell lies: x and y of its centre enter as a learned linear term."""
+    dropout: float = 0.0
+    """Before every weight-normed layer of the fusion and of the heads."""
+
+
+PRESETS: Mapping[str, PythiaConfig] = {
+    "published": PythiaConfig(),
+    "mini": PythiaConfig(
+        word_size=64,
+        lstm_size=192,
+        question_hidden=96,
+        attention_size=256,
+        fusion_size=384,
+        narrow_size=64,
+        wide_size=256,
+        text_mask="real",
+        normalise_features=True,
+        cell_positions=True,
+        dropout=0.1,
+    ),
+}
+
+
+@dataclass
+class PythiaOutput:
+    """What the network says, and what it looked at."""
+
+    logits: Tensor
+    """(B, answers)"""
+    joint: Tensor
+    """(B, fusion_size): enters the classifier."""
+    image_attention: Tensor
+    """(B, N): weights over cells, summing to 1."""
+    attended_image: Tensor
+    """(B, C)"""
+    question_vector: Tensor
+    """(B, question_glimpses * lstm_size), glimpse after glimpse."""
+    question_states: Tensor
+    """(B, T, lstm_size)"""
+
+
+class QuestionEncoder(nn.Module):
+    """LSTM over word vectors, then glimpses: word-attention-weighted sums of its states."""
+
+    def __init__(self, config: PythiaConfig) -> None:
+        super().__init__()
+        self.mask = config.text_mask
+        self.lstm = nn.LSTM(config.word_size, config.lstm_size, batch_first=True)
+        self.hidden = nn.Linear(config.lstm_size, config.question_hidden)
+        self.glimpses = nn.Linear(config.question_hidden, config.question_glimpses)
+
+    def forward(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, word_size), (B,) -> question vector (B, glimpses * lstm_size), states (B, T, lstm_size)."""
+        states, _ = self.lstm(words)
+        scores = self.glimpses(functional.relu(self.hidden(states)))
+        mask = None
+        if self.mask == "real":
+            # The LSTM reads from left to right, so padding on the right cannot reach the states of real words.
+            mask = (torch.arange(words.shape[1], device=words.device) < lengths.unsqueeze(1)).unsqueeze(2)
+        weights = masked_softmax(scores, mask, dim=1)
+        return torch.einsum("btg,bth->bgh", weights, states).flatten(1), states
+
+
+class ImageAttention(nn.Module):
+    """One softmax over cells, from the product of a cell's and the question's projections."""
+
+    def __init__(self, channels: int, question: int, config: PythiaConfig) -> None:
+        super().__init__()
+        self.image = NonLinear(channels, config.attention_size)
+        self.question = NonLinear(question, config.attention_size)
+        self.score = ScalarNormLinear(config.attention_size, 1)
+
+    def forward(self, cells: Tensor, question: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, N, C), (B, Q), (B, N) or None -> weights (B, N); padded cells get 0."""
+        joint = self.image(cells) * self.question(question).unsqueeze(1)
+        return masked_softmax(self.score(joint).squeeze(2), mask, dim=1)
+
+
+class Head(nn.Module):
+    """One of the two classifier heads."""
+
+    def __init__(self, size_in: int, hidden: int, answers: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = NonLinear(size_in, hidden, dropout)
+        self.out = nn.Linear(hidden, answers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, size_in) -> logits (B, answers)."""
+        return self.out(self.hidden(x))
+
+
+class Pythia(nn.Module):
+    """The network. `words` rows of the word table, `answers` classes, `channels` of a grid cell."""
+
+    def __init__(
+        self,
+        config: PythiaConfig,
+        *,
+        words: int,
+        answers: int,
+        channels: int,
+        vectors: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.words = nn.Embedding(words, config.word_size)
+        with torch.no_grad():
+            if vectors is not None:
+                self.words.weight.copy_(vectors)
+            else:
+                self.words.weight.mul_(config.word_size**-0.5)
+                self.words.weight[0].zero_()
+        question = config.question_glimpses * config.lstm_size
+        self.normalise = nn.LayerNorm(channels) if config.normalise_features else None
+        self.positions = nn.Linear(2, channels, bias=False) if config.cell_positions else None
+        self.question = QuestionEncoder(config)
+        self.attention = ImageAttention(channels, question, config)
+        self.fuse_image = NonLinear(channels, config.fusion_size, config.dropout)
+        self.fuse_question = NonLinear(question, config.fusion_size, config.dropout)
+        self.narrow = Head(config.fusion_size, config.narrow_size, answers, config.dropout)
+        self.wide = Head(config.fusion_size, config.wide_size, answers, config.dropout)
+
+    def forward(
+        self,
+        question: Tensor,
+        lengths: Tensor,
+        cells: Tensor,
+        mask: Tensor | None = None,
+        shapes: Tensor | None = None,
+    ) -> PythiaOutput:
+        """Answer questions about pictures.
+
+        `question` (B, T) word rows and `lengths` (B,) real words; `cells` (B, N, C) flattened row by row, `mask` (B, N)
+        True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with `cell_positions`.
+        """
+        vector, states = self.question(self.words(question), lengths)
+        if self.normalise is not None:
+            cells = self.normalise(cells)
+        if self.positions is not None:
+            if shapes is None:
+                raise RecipeError("cell_positions needs the shapes of the grids")
+            cells = cells + self.positions(grid_positions(shapes, cells.shape[1]).to(cells.dtype))
+        weights = self.attention(cells, vector, mask)
+        attended = torch.einsum("bn,bnc->bc", weights, cells)
+        joint = self.fuse_image(attended) * self.fuse_question(vector)
+        logits = self.narrow(joint) + self.wide(joint)
+        return PythiaOutput(logits, joint, weights, attended, vector, states)
+
+
+def build(
+    settings: Mapping[str, Any], *, words: int, answers: int, channels: int, vectors: Tensor | None = None
+) -> Pythia:
+    """A fresh Pythia from a recipe's `model` section: `preset` (published or mini) and any field of `PythiaConfig`.
+
+    Raises RecipeError for an unknown key or preset, or a value of the wrong type.
+    """
+    settings = {key: value for key, value in settings.items() if key != "name"}
+    preset = settings.pop("preset", "published")
+    if preset not in PRESETS:
+        raise RecipeError(f"unknown Pythia preset '{preset}'; choose one of {', '.join(PRESETS)}")
+    kinds = {f.name: type(f.default) for f in dataclasses.fields(PythiaConfig)}
+    for key, value in settings.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(key, [*kinds, "preset"], n=1)
+            raise RecipeError(
+                f"unknown key 'model.{key}' for Pythia" + (f"; did you mean '{near[0]}'?" if near else "")
+            )
+        expected = kinds[key]
+        if not (type(value) is expected or (expected is float and type(value) is int)):
+            raise RecipeError(f"'model.{key}' must be {expected.__name__}, not {type(value).__name__}")
+    config = dataclasses.replace(PRESETS[preset], **settings)
+    if vectors is not None and "word_size" not in settings:
+        config = dataclasses.replace(config, word_size=vectors.shape[1])
+    return Pythia(config, words=words, answers=answers, channels=channels, vectors=vectors)
+
+
+# Our name -> the name in a checkpoint of MMF's Pythia.
+_ATTENTION = "image_feature_embeddings_list.0.0.image_attention_model.module."
+_MMF_NAMES = {
+    "words": "word_embedding",
+    "question.lstm": "text_embeddings.0.module.recurrent_unit",
+    "question.hidden": "text_embeddings.0.module.conv1",
+    "question.glimpses": "text_embeddings.0.module.conv2",
+    "attention.image.linear": _ATTENTION + "combination_layer.module.fa_image.layers.0",
+    "attention.question.linear": _ATTENTION + "combination_layer.module.fa_txt.layers.0",
+    "attention.score": _ATTENTION + "transform.module.lc",
+    "fuse_image.linear": "image_text_multi_modal_combine_layer.module.fa_image.layers.0",
+    "fuse_question.linear": "image_text_multi_modal_combine_layer.module.fa_txt.layers.0",
+    "narrow.hidden.linear": "classifier.module.f_o_text.layers.0",
+    "narrow.out": "classifier.module.linear_text",
+    "wide.hidden.linear": "classifier.module.f_o_image.layers.0",
+    "wide.out": "classifier.module.linear_image",
+}
+
+
+def mmf_name(name: str) -> str:
+    """What MMF's checkpoints call our parameter `name`."""
+    module, _, leaf = name.rpartition(".")
+    return f"{_MMF_NAMES[module]}.{leaf}"
+
+
+def from_mmf(state: Mapping[str, Tensor]) -> Pythia:
+    """A published Pythia from the parameters of an MMF checkpoint (names without a leading "model.").
+
+    Sizes are read from the shapes. Raises CheckpointError naming what is missing, left over or misshapen.
+    """
+    missing = [name for name in (f"{base}.weight" for base in ("word_embedding",)) if name not in state]
+    try:
+        words, word_size = state["word_embedding.weight"].shape
+        lstm = state["text_embeddings.0.module.recurrent_unit.weight_hh_l0"].shape[1]
+        hidden = state["text_embeddings.0.module.conv1.weight"].shape[0]
+        glimpses = state["text_embeddings.0.module.conv2.weight"].shape[0]
+        attention, channels = state[mmf_name("attention.image.linear.weight_v")].shape
+        fusion = state[mmf_name("fuse_image.linear.weight_v")].shape[0]
+        answers, narrow = state[mmf_name("narrow.out.weight")].shape
+        wide = state[mmf_name("wide.out.weight")].shape[1]
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"not a Pythia checkpoint of MMF: {missing or error}") from None
+    config = PythiaConfig(word_size, lstm, hidden, glimpses, attention, fusion, narrow, wide)
+    model = Pythia(config, words=words, answers=answers, channels=channels)
+    own = {}
+    for name, parameter in model.state_dict().items():
+        source = state.get(mmf_name(name))
+        if source is None or source.numel() != parameter.numel():
+            raise CheckpointError(f"{mmf_name(name)} is missing or has another shape than {tuple(parameter.shape)}")
+        # MMF's 1x1 convolutions carry a third dimension of one.
+        own[name] = source.reshape(parameter.shape)
+    left = set(state) - {mmf_name(name) for name in own}
+    if left:
+        raise CheckpointError(
+            f"the checkpoint holds parameters that a Pythia has not: {sorted(left)[0]} (of {len(left)})"
+        )
+    model.load_state_dict(own)
+    return model

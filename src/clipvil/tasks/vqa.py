@@ -1,0 +1,267 @@
+"""Visual question answering as classification over a closed set of answers (VQA v2's protocol)."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clipvil.encoders.base import EncoderSpec
+from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.files import atomic_write_json
+from clipvil.metrics.statistics import bootstrap_mean
+from clipvil.metrics.vqa import ANNOTATORS, Mode, vqa_accuracy
+from clipvil.records import Question
+from clipvil.tasks.base import Prediction, Score, Scores
+from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
+from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
+
+if TYPE_CHECKING:
+    from clipvil.features.base import FeatureSource
+
+# Model name -> module with build(settings, words=, answers=, channels=, vectors=).
+MODELS = {"pythia": "clipvil.models.pythia"}
+TOP = 5
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class VqaSettings:
+    """A recipe's `task_settings`."""
+
+    max_tokens: int = MAX_TOKENS
+    min_word_count: int = 1
+    words: str | None = None
+    """A vocabulary file instead of the training questions' words."""
+    vectors: str | None = None
+    """Pretrained word vectors (GloVe text file) to start the word table from."""
+    answers: str | None = None
+    """A file with one answer a line (`answers_vqa.txt`) instead of the training answers."""
+    top_answers: int = PUBLISHED_ANSWERS - 1
+    min_answer_count: int = 1
+    mode: str = "auto"
+    """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
+
+
+class Vqa:
+    """The task `vqa`. Records are `Question`s; the batch holds word rows, cells and soft targets."""
+
+    name = "vqa"
+    metric = "vqa_accuracy"
+    record_type: type = Question
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = _settings(settings)
+        self.words: Vocabulary | None = None
+        self.answers: AnswerVocabulary | None = None
+        self._encoded: dict[str, tuple[list[int], int]] = {}
+
+    def prepare(self, train: Sequence[Question]) -> None:
+        """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
+        chosen = self.settings
+        self._encoded = {}
+        self.words = (
+            Vocabulary.load(chosen.words)
+            if chosen.words
+            else Vocabulary.build((r.question for r in train), min_count=chosen.min_word_count)
+        )
+        self.answers = (
+            AnswerVocabulary.load(chosen.answers)
+            if chosen.answers
+            else AnswerVocabulary.build(
+                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count
+            )
+        )
+
+    def assets(self) -> dict[str, Any]:
+        """Both vocabularies."""
+        words, answers = self._vocabularies()
+        return {"words": words.to_json(), "answers": answers.to_json()}
+
+    def restore(self, assets: Mapping[str, Any]) -> None:
+        """Take back both vocabularies. Raises DataError when they are not there."""
+        self.words = Vocabulary.from_json(assets.get("words"))
+        self.answers = AnswerVocabulary.from_json(assets.get("answers"))
+        self._encoded = {}
+
+    def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
+        """A fresh model: `model["name"]` picks it, the rest are its sizes. Starts from torch's global seed."""
+        words, answers = self._vocabularies()
+        name = model.get("name", "pythia")
+        if name not in MODELS:
+            raise RecipeError(f"unknown model '{name}' for the task vqa; choose one of {', '.join(MODELS)}")
+        vectors = word_vectors(words, self.settings.vectors) if self.settings.vectors else None
+        module: nn.Module = importlib.import_module(MODELS[name]).build(
+            model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
+        )
+        return module
+
+    def collate(self, records: Sequence[Question], features: FeatureSource) -> dict[str, Tensor]:
+        """One batch: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they apply
+
+        mask (B, N) bool and targets (B, answers) float32 (only when every record has answers).
+        """
+        grids = features.batch([record.image_id for record in records])
+        encoded = [self._encode(record.question) for record in records]
+        batch = {
+            "question": torch.tensor([rows for rows, _ in encoded], dtype=torch.int64),
+            "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
+            "cells": grids.cells,
+            "shapes": grids.shapes,
+        }
+        if grids.mask is not None:
+            batch["mask"] = grids.mask
+        if all(record.answers for record in records):
+            batch["targets"] = self._targets(records)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch."""
+        if "targets" not in batch:
+            raise DataError("a training question has no answers", fix="train on a split whose questions have answers")
+        logits, targets = _forward(model, batch), batch["targets"]
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Question]) -> list[Prediction]:
+        """Best answer and the five best with their probabilities.
+
+        Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
+        """
+        _, answers = self._vocabularies()
+        best, index = answer_probabilities(_forward(model, batch)).topk(min(TOP, len(answers) - 1), dim=1)
+        predictions = []
+        for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
+            top = tuple((answers.answers[place], value) for place, value in zip(places, values, strict=True))
+            predictions.append(Prediction(record.question_id, record.image_id, top[0][0], top[0][1], top))
+        return predictions
+
+    def score(self, predictions: Sequence[Prediction], records: Sequence[Question]) -> Scores:
+        """VQA accuracy with intervals, overall, by answer type and by question type.
+
+        Raises DataError on missing, unknown or double question ids and on questions without answers.
+        """
+        said = _by_question(predictions)
+        result = vqa_accuracy(said, records, self.mode(records))
+        images = {record.question_id: record.image_id for record in records}
+        groups: dict[str, dict[str, list[str]]] = {"answer_type": {}, "question_type": {}}
+        for record in records:
+            for heading, by_group in groups.items():
+                group = getattr(record, heading)
+                if group:
+                    by_group.setdefault(group, []).append(record.question_id)
+
+        def interval(ids: Sequence[str]) -> Score:
+            mean, low, high = bootstrap_mean(
+                [result.per_question[i] for i in ids], [images[i] for i in ids], seed=_SEED
+            )
+            return Score(mean, len(ids), low, high)
+
+        return Scores(
+            metric=self.metric,
+            mode=result.mode,
+            overall=interval(list(images)),
+            breakdowns={h: {g: interval(ids) for g, ids in sorted(v.items())} for h, v in groups.items() if v},
+            per_record=result.per_question,
+            images=images,
+        )
+
+    def mode(self, records: Sequence[Question]) -> Mode:
+        """The metric mode that `score` uses for these records."""
+        if self.settings.mode == "auto":
+            return "official" if all(len(record.answers) == ANNOTATORS for record in records) else "lenient"
+        return self.settings.mode  # type: ignore[return-value]
+
+    def submission(self, predictions: Sequence[Prediction], path: Path) -> None:
+        """Write the result file of the VQA v2 server: a JSON list of {"question_id": int, "answer": str}.
+
+        Raises DataError when a question comes twice or its id is not a whole number. That every question of a split is
+        there is for the caller to know: `score` and `check_complete` say so.
+        """
+        rows = []
+        for key, answer in _by_question(predictions).items():
+            if not (key.isascii() and key.isdigit()):
+                raise DataError(f"question id {key!r} is not a whole number, which the VQA server needs")
+            rows.append({"question_id": int(key), "answer": answer})
+        if not rows:
+            raise DataError("no predictions to submit")
+        atomic_write_json(path, rows, indent=None)
+
+    def _vocabularies(self) -> tuple[Vocabulary, AnswerVocabulary]:
+        if self.words is None or self.answers is None:
+            raise UsageError("the task vqa has no vocabularies yet; call prepare or restore first")
+        return self.words, self.answers
+
+    def _encode(self, question: str) -> tuple[list[int], int]:
+        found = self._encoded.get(question)
+        if found is None:
+            words, _ = self._vocabularies()
+            found = self._encoded[question] = words.encode(question, self.settings.max_tokens)
+        return found
+
+    def _targets(self, records: Sequence[Question]) -> Tensor:
+        _, answers = self._vocabularies()
+        targets = torch.zeros(len(records), len(answers))
+        for row, record in enumerate(records):
+            for place, value in answers.soft_targets(record.answers).items():
+                targets[row, place] = value
+        return targets
+
+
+def answer_probabilities(logits: Tensor) -> Tensor:
+    """Softmax over answers (B, A) with column 0 (`<unk>`) set to zero and the rest renormalised."""
+    masked = logits.float().clone()
+    masked[:, 0] = float("-inf")
+    return masked.softmax(dim=1)
+
+
+def check_complete(predictions: Sequence[Prediction], records: Sequence[Question]) -> None:
+    """Raise DataError unless every question has exactly one prediction."""
+    said, asked = _by_question(predictions), {record.question_id for record in records}
+    missing = next((key for key in asked if key not in said), None)
+    if missing is not None:
+        raise DataError(f"no prediction for question {missing}")
+    extra = next((key for key in said if key not in asked), None)
+    if extra is not None:
+        raise DataError(f"a prediction for question {extra}, which is not among the questions")
+
+
+def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    output = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"])
+    logits: Tensor = output.logits
+    return logits
+
+
+def _by_question(predictions: Sequence[Prediction]) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for prediction in predictions:
+        if prediction.record_id in said:
+            raise DataError(f"question {prediction.record_id} has two predictions")
+        said[prediction.record_id] = prediction.output
+    return said
+
+
+def _settings(settings: Mapping[str, Any]) -> VqaSettings:
+    fields = {f.name: f.default for f in dataclasses.fields(VqaSettings)}
+    for key, value in settings.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(fields)}"
+            raise RecipeError(f"unknown key 'task_settings.{key}' for the task vqa{hint}")
+        expected = int if isinstance(fields[key], int) else str
+        if value is not None and type(value) is not expected:
+            raise RecipeError(f"'task_settings.{key}' must be {expected.__name__}, not {type(value).__name__}")
+    chosen = VqaSettings(**settings)
+    if chosen.mode not in ("auto", "official", "lenient"):
+        raise RecipeError(f"'task_settings.mode' must be auto, official or lenient, not '{chosen.mode}'")
+    if chosen.max_tokens < 1:
+        raise RecipeError("'task_settings.max_tokens' must be at least 1")
+    return chosen
