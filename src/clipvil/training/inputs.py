@@ -1,0 +1,129 @@
+"""What a run reads: the splits of its corpus, and the features of their pictures, extracted where they are missing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipvil.errors import DataError
+from clipvil.features.base import FeatureSource
+
+if TYPE_CHECKING:
+    from clipvil.datasets.base import Dataset
+    from clipvil.encoders.base import Encoder
+    from clipvil.training.recipe import EncoderChoice, Recipe
+
+BLIND = "question-only"
+"""The encoder name that asks for no picture at all."""
+
+
+@dataclass(frozen=True)
+class Usable:
+    """The records of a split whose picture has features, and how many were left out because theirs has none."""
+
+    records: Sequence[Any]
+    skipped: int
+
+
+def load_datasets(data: Mapping[str, Any], splits: Sequence[str] | None = None) -> dict[str, Dataset]:
+    """Every split of a data section by name, or only those asked for."""
+    from clipvil.datasets.registry import load, split_names
+
+    known = split_names(data)
+    for split in splits or ():
+        if split not in known:
+            raise DataError(f"the data has no split '{split}'; it has {', '.join(known)}")
+    return {split: load(data, split) for split in splits or known}
+
+
+def encoder_of(choice: EncoderChoice) -> Encoder:
+    """The encoder that a recipe names."""
+    from clipvil.encoders.registry import create_encoder
+
+    return create_encoder(choice.name, layer=choice.layer, positions=choice.positions, channels=choice.channels)
+
+
+def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *, quiet: bool = False) -> FeatureSource:
+    """The features of all pictures of the datasets; extracts what the store does not hold yet.
+
+    The store is `features.store` of the recipe, or `features` inside the run folder.
+
+    Raises:
+        StoreError: the store holds features of another encoder or resize policy.
+    """
+    if recipe.encoder.name == BLIND:
+        from clipvil.features.blind import BlindSource
+
+        return BlindSource()
+    from clipvil.features.extract import extract
+    from clipvil.features.store import Store
+    from clipvil.images.sources import ListSource
+
+    folder = Path(recipe.features.store) if recipe.features.store else out / "features"
+    items = {item.image_id: item for dataset in datasets.values() for item in dataset.images}
+    extract(
+        ListSource(list(items.values())),
+        encoder=encoder_of(recipe.encoder),
+        out=folder,
+        resize=recipe.encoder.resize,
+        precision=recipe.features.precision,
+        dtype=recipe.features.dtype,
+        workers=recipe.features.workers,
+        progress=not quiet,
+    )
+    return Store.open(folder)
+
+
+def usable(records: Sequence[Any], features: FeatureSource, split: str, *, quiet: bool = False) -> Usable:
+    """Leave out the records whose picture has no features (it could not be read), and say how many.
+
+    Raises:
+        DataError: no record of the split is left.
+    """
+    known: dict[str, bool] = {}
+
+    def present(image_id: str) -> bool:
+        if image_id not in known:
+            known[image_id] = image_id in features
+        return known[image_id]
+
+    missing = [index for index, record in enumerate(records) if not present(record.image_id)]
+    if not missing:
+        return Usable(records, 0)
+    if len(missing) == len(records):
+        raise DataError(
+            f"none of the {len(records)} records of split '{split}' has a picture with features "
+            f"(the first wants '{records[0].image_id}'): look at failures.jsonl of the feature store"
+        )
+    if not quiet:
+        first = records[missing[0]].image_id
+        print(
+            f"{split}: {len(missing)} of {len(records)} records left out, their pictures have no features "
+            f"(the first is '{first}'); see failures.jsonl of the feature store",
+            file=sys.stderr,
+        )
+    gone = set(missing)
+    return Usable([record for index, record in enumerate(records) if index not in gone], len(missing))
+
+
+def overlap(train: Sequence[Any], other: Sequence[Any]) -> dict[str, int]:
+    """How many records of another split stand in the training split too, and how many of its pictures.
+
+    Judging a model on what it was trained on is the commonest way to a number that is too good.
+    """
+    records, pictures = set(train), {record.image_id for record in train}
+    return {
+        "records": sum(record in records for record in other),
+        "pictures": len({record.image_id for record in other} & pictures),
+    }
+
+
+def is_labelled(records: Sequence[Any]) -> bool:
+    """Whether the records can be scored: some official test sets come without answers."""
+    for name in ("answers", "label", "answer_label"):
+        if records and hasattr(records[0], name):
+            return any(getattr(record, name) not in ((), "", None) for record in records)
+    return True

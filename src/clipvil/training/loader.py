@@ -1,0 +1,46 @@
+"""Batches of a run in step order, put together here or in worker processes, the same either way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clipvil.features.base import FeatureSource
+from clipvil.tasks.base import Task
+from clipvil.training.randomness import seed_everything
+from clipvil.training.sampler import CountedSampler
+
+
+class StepDataset(Dataset[dict[str, Tensor]]):
+    """Item k is the whole batch of step k: collation happens inside the workers, and order is the step's number."""
+
+    def __init__(self, task: Task, records: Sequence[Any], features: FeatureSource, sampler: CountedSampler) -> None:
+        self.task, self.records, self.features, self.sampler = task, records, features, sampler
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        # A task may draw random numbers while it collates (masked words): they belong to the step, not to the worker.
+        seed_everything(self.sampler.seed, "collate", step, self.sampler.rank)
+        return self.task.collate([self.records[i] for i in self.sampler.batch(step)], self.features)
+
+
+def training_batches(dataset: StepDataset, steps: range, workers: int) -> Iterator[dict[str, Tensor]]:
+    """The batches of the steps asked for, in order."""
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        # An own generator: the loader would otherwise draw its seed from torch's global one.
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Move every tensor of a batch."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

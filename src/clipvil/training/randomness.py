@@ -1,0 +1,53 @@
+"""Random numbers of a run as a pure function of (seed, purpose, step): nothing to save, nothing to restore."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+
+def seed_everything(*parts: int | str) -> None:
+    """Seed Python, NumPy and torch from the parts, as (seed, "step", 17, rank).
+
+    Called before the model is built, before every training step and before every batch is put together. So dropout
+    at step 17 is the same whether the run came there in one go or was killed and resumed at step 15, whether an
+    evaluation lay between, and however many loader workers there were.
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    random.seed(digest)
+    # The loop owns the process: a task may use the global generators of any of the three libraries.
+    np.random.seed(int.from_bytes(digest[:4], "little"))  # noqa: NPY002
+    torch.manual_seed(int.from_bytes(digest[4:11], "little"))
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Inside, torch uses deterministic algorithms and all cores this process may use; afterwards what it used before.
+
+    The number of threads decides the order of sums, so bit-identical weights need the same number of threads. An
+    explicit OMP_NUM_THREADS is obeyed.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    threads = torch.get_num_threads()
+    # cuBLAS is deterministic only with a fixed workspace; it reads the variable when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # On a GPU a few operators have no deterministic form: there we warn, on a CPU the promise is kept or broken loudly.
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    # Filling fresh memory would cost time in every operator and changes nothing that is ever read.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.set_num_threads(threads)

@@ -1,0 +1,198 @@
+"""The recipe: a typed, validated description of one experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from clipvil.training.recipe_files import apply_overrides, explain, read_recipe_file
+
+# Settings that change where things lie or how fast they go, never what comes out. They stay out of the hash, so that
+# a run can be resumed with other workers and a cell of a comparison is recognised wherever its features were put.
+_WITHOUT_EFFECT = (
+    ("features", "store"),
+    ("features", "workers"),
+    ("training", "loader_workers"),
+    ("training", "checkpoint_every"),
+    ("training", "trackers"),
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EncoderChoice(_Section):
+    """Which visual encoder, and how pictures are brought to it; names as in `clipvil encoders`.
+
+    `question-only` asks for no encoder at all: a constant cell in place of a picture, the floor of language alone.
+    """
+
+    name: str = "mini/contrastive"
+    layer: str | None = None
+    positions: Literal["resized", "zero"] = "resized"
+    channels: Literal["RGB", "BGR"] = "RGB"
+    resize: str = "square"
+
+
+class FeatureChoice(_Section):
+    """Where features are kept (None: inside the run folder) and how they are computed when they are missing."""
+
+    store: str | None = None
+    precision: str = "auto"
+    dtype: Literal["float16", "float32", "bfloat16"] = "float16"
+    workers: int = Field(default=2, ge=0)
+
+
+class OptimiserChoice(_Section):
+    """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it."""
+
+    name: Literal["adamax", "adamw", "adam", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("each of the two must lie in 0..1, 1 excluded")
+        return betas
+
+
+class ScheduleChoice(_Section):
+    """How the learning rate moves over `steps` updates; see `clipvil.training.optim.learning_rate_factor`."""
+
+    name: Literal["multistep", "cosine", "constant"] = "cosine"
+    steps: int = Field(default=1000, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    warmup_from: float = Field(default=0.0, ge=0, le=1)
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    final: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ScheduleChoice:
+        if any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
+            raise ValueError(f"milestones must rise, got {list(self.milestones)}")
+        if self.milestones and self.name != "multistep":
+            raise ValueError(f"milestones belong to the multistep schedule, not to {self.name}")
+        return self
+
+
+class TrainingChoice(_Section):
+    """How training runs.
+
+    `batch_size` is that of all processes together. `evaluate_every` steps the model is judged on the validation split
+    and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
+    `checkpoint_every` asks for further checkpoints between evaluations.
+    """
+
+    batch_size: int = Field(default=64, gt=0)
+    evaluate_batch_size: int = Field(default=256, gt=0)
+    evaluate_every: int = Field(default=200, gt=0)
+    patience: int | None = Field(default=None, gt=0)
+    grad_clip: float | None = Field(default=None, gt=0)
+    mixed_precision: Literal["no", "bf16"] = "no"
+    loader_workers: int = Field(default=0, ge=0)
+    log_every: int = Field(default=50, gt=0)
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+
+class Recipe(_Section):
+    """One experiment: task, data, encoder, features, model, optimiser, schedule, seed.
+
+    `data`, `model` and `task_settings` belong to the corpus, the model and the task, which check them themselves.
+    Relative paths are taken from the folder in which the command runs.
+    """
+
+    task: str = "vqa"
+    task_settings: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(default_factory=dict)
+    encoder: EncoderChoice = EncoderChoice()
+    features: FeatureChoice = FeatureChoice()
+    model: dict[str, Any] = Field(default_factory=dict)
+    optimiser: OptimiserChoice = OptimiserChoice()
+    schedule: ScheduleChoice = ScheduleChoice()
+    training: TrainingChoice = TrainingChoice()
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @classmethod
+    def from_file(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a YAML file, or a packaged recipe by its name (`mini/vqa`), and apply `section.key=value` overrides.
+
+        Raises:
+            RecipeError: no such file or name, broken YAML, an unknown key (names the nearest right one), a wrong
+                value (names the field).
+        """
+        values, where = read_recipe_file(path)
+        return cls.from_values(values, overrides, where=where)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], overrides: Sequence[str] = (), *, where: str = "recipe") -> Recipe:
+        """Validate plain values, after the overrides were applied; `where` names their origin in errors.
+
+        Raises:
+            RecipeError: as for `from_file`.
+        """
+        merged = apply_overrides(values, overrides, cls, where=where)
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            raise explain(error, cls, where) from None
+
+    def with_overrides(self, *overrides: str) -> Recipe:
+        """The same recipe with some `section.key=value` changed."""
+        return type(self).from_values(self.to_values(), overrides)
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain JSON values, every default written out."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every default written out; `from_file` reads it back to an equal recipe."""
+        return yaml.safe_dump(self.to_values(), sort_keys=False, allow_unicode=True)
+
+    def hash(self) -> str:
+        """sha256 (hex) over everything that can change a result; paths of stores and worker counts cannot."""
+        values = _effective(self.to_values())
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Where the plain values of another recipe differ in what can change a result, as `field: other -> own`."""
+        mine, theirs = dict(_leaves(_effective(self.to_values()))), dict(_leaves(_effective(dict(other))))
+        return [
+            f"{field}: {_shown(theirs.get(field))} -> {_shown(mine.get(field))}"
+            for field in sorted(mine.keys() | theirs.keys())
+            if mine.get(field) != theirs.get(field)
+        ]
+
+
+def _effective(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for section, field in _WITHOUT_EFFECT:
+        if isinstance(kept.get(section), dict):
+            kept[section].pop(field, None)
+    return kept
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,298 @@
+"""One run from a recipe to result.json: data, features, training, evaluation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from clipvil.encoders.base import EncoderSpec
+from clipvil.environment import package_versions
+from clipvil.errors import CheckpointError, DataError, UsageError
+from clipvil.features.base import FeatureSource
+from clipvil.files import atomic_write_json
+from clipvil.tasks.base import Scores, Task
+from clipvil.tasks.registry import create_task
+from clipvil.training.checkpoint import load_weights, save_weights
+from clipvil.training.devices import best_device, create_accelerator, start_trackers
+from clipvil.training.evaluation import predict_all
+from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, usable
+from clipvil.training.loop import Loop, ResumeOptions
+from clipvil.training.randomness import seed_everything
+from clipvil.training.recipe import Recipe
+from clipvil.training.result import SCHEMA, Judged, Stopwatch, build_result, describe_split
+from clipvil.training.run_files import (
+    RunResult,
+    locked,
+    read_json,
+    read_recipe,
+    read_run,
+    write_predictions,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from clipvil.datasets.base import Dataset
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    features: FeatureSource | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    allow_older: bool = False,
+    allow_recipe_change: bool = False,
+) -> RunResult:
+    """Train what a recipe describes, choose the best step on the validation split, judge all splits, write everything.
+
+    `datasets` (by split, with at least train and val) and `features` may be passed in ready, so that several runs
+    share them. With `resume` an unfinished run goes on where its last checkpoint stands, and a finished one is returned
+    as it is.
+
+    Raises:
+        UsageError: the folder already holds a run and `resume` was not given, or another process uses it.
+        CheckpointError: a checkpoint is damaged or was trained with another recipe or other data.
+        DataError, StoreError, EncoderError: as from the rooms that read them.
+        ClipvilError: the loss is no longer a finite number.
+    """
+    out = Path(out)
+    options = ResumeOptions(resume, allow_older, allow_recipe_change)
+    accelerator = create_accelerator(recipe, out)
+    if accelerator.is_main_process:
+        with locked(out):
+            return _train(recipe, out, features, datasets, options, accelerator, quiet)
+    return _train(recipe, out, features, datasets, options, accelerator, True)
+
+
+def evaluate(
+    run: str | Path,
+    split: str,
+    *,
+    features: FeatureSource | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    quiet: bool = False,
+) -> Scores | None:
+    """Judge a finished run on a split, with its best weights.
+
+    Writes predictions_<split>.jsonl and evaluation_<split>.json into `out` (the run itself when None). None for a split
+    without answers, whose predictions are written all the same. `overrides` may change `data.*` and `features.*` of
+    the run's recipe, as to judge it on another corpus; what is found then must go elsewhere than into the run.
+
+    Raises:
+        CheckpointError: the run is not finished, or its encoder is not that of the features.
+        UsageError: an override of anything but data and features, or of data without `out`.
+    """
+    run, out = Path(run), Path(out) if out is not None else None
+    for override in overrides:
+        if not override.startswith(("data.", "features.")):
+            raise UsageError(f"override '{override}': evaluation can change data.* and features.* only")
+        if override.startswith("data.") and out is None:
+            raise UsageError(f"override '{override}': scores on other data are not the run's own; give --out")
+    out = out or run
+    recipe = read_recipe(run).with_overrides(*overrides)
+    datasets = datasets or load_datasets(recipe.data, (split,))
+    features = features or open_features(recipe, datasets, out, quiet=quiet)
+    task, model, assets = restore(run, recipe)
+    model.to(best_device())
+    spec = EncoderSpec(**assets["encoder"])
+    if features.spec.fingerprint != spec.fingerprint:
+        raise CheckpointError(
+            f"{run}: trained on features of {spec.name} ({spec.fingerprint}), "
+            f"these are of {features.spec.name} ({features.spec.fingerprint})"
+        )
+    chosen = usable(datasets[split].records, features, split, quiet=quiet)
+    judged = _Materials(recipe, task, features, datasets, {split: chosen}).judge(model, split, None, quiet)
+    write_predictions(out / f"predictions_{split}.jsonl", judged.predictions, judged.scores)
+    found = judged.scores.to_json() if judged.scores else None
+    atomic_write_json(
+        out / f"evaluation_{split}.json",
+        {
+            "schema": SCHEMA,
+            "split": split,
+            "scores": found,
+            "data": describe_split(datasets[split], chosen),
+            "recipe_hash": recipe.hash(),
+            "encoder": asdict(spec),
+            "packages": package_versions(),
+        },
+    )
+    return judged.scores
+
+
+def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]:
+    """Task, model with the best weights, and assets of a finished run.
+
+    Raises:
+        CheckpointError: the run is not finished, or its files are damaged or do not fit together.
+    """
+    assets = read_json(run / "assets.json")
+    task = create_task(recipe.task, recipe.task_settings)
+    task.restore(assets["task"])
+    seed_everything(recipe.seed, "model")
+    model = task.build(recipe.model, EncoderSpec(**assets["encoder"]))
+    load_weights(run / "best.safetensors", model)
+    return task, model, assets
+
+
+@dataclass(frozen=True)
+class _Materials:
+    """What is trained: everything that stands before the first step."""
+
+    recipe: Recipe
+    task: Task
+    features: FeatureSource
+    datasets: Mapping[str, Dataset]
+    chosen: Mapping[str, Usable]
+
+    def assets(self) -> dict[str, Any]:
+        """What assets.json holds."""
+        return {
+            "task": self.task.assets(),
+            "encoder": asdict(self.features.spec),
+            "data": {name: dataset.fingerprint for name, dataset in self.datasets.items()},
+        }
+
+    def judge(self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool) -> Judged:
+        """Predictions and scores of a split."""
+        records, training = self.chosen[split].records, self.recipe.training
+        predictions = predict_all(
+            self.task,
+            model,
+            records,
+            self.features,
+            batch_size=training.evaluate_batch_size,
+            workers=training.loader_workers,
+            mixed_precision=training.mixed_precision,
+            accelerator=accelerator,
+            label=f"evaluate {split}",
+            quiet=quiet,
+        )
+        return Judged(predictions, self.task.score(predictions, records) if is_labelled(records) else None)
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    features: FeatureSource | None,
+    datasets: Mapping[str, Dataset] | None,
+    options: ResumeOptions,
+    accelerator: Accelerator,
+    quiet: bool,
+) -> RunResult:
+    finished = _look_at_folder(out, recipe, options)
+    if finished is not None:
+        return finished
+    watch = Stopwatch()
+    # One process writes a corpus or extracts features that are missing; the others then find them there.
+    with accelerator.main_process_first():
+        datasets = datasets or load_datasets(recipe.data)
+        _check_splits(datasets)
+        watch.lap("data")
+        features = features or open_features(recipe, datasets, out, quiet=quiet)
+        watch.lap("features")
+    chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
+    materials = _Materials(recipe, create_task(recipe.task, recipe.task_settings), features, datasets, chosen)
+    materials.task.prepare(chosen["train"].records)
+    if accelerator.is_main_process:
+        _write_beginnings(out, recipe, materials.assets(), options)
+    loop = _loop(materials, out, accelerator, quiet)
+    position = loop.run(options)
+    watch.lap("training")
+    judged = {name: materials.judge(loop.model, name, accelerator, quiet) for name in chosen if name != "train"}
+    watch.lap("evaluation")
+    result = build_result(recipe, loop.model, features, datasets, chosen, judged, position, watch)
+    if accelerator.is_main_process:
+        save_weights(out / "best.safetensors", loop.model)
+        for name, value in judged.items():
+            write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
+        # Last: its presence says that the run is finished.
+        atomic_write_json(out / "result.json", result)
+        _warn_of_overlap(result, quiet)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
+
+
+def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> Loop:
+    recipe = materials.recipe
+    start_trackers(accelerator, recipe)
+    seed_everything(recipe.seed, "model")
+    model = materials.task.build(recipe.model, materials.features.spec)
+
+    def validate(plain: nn.Module) -> Scores:
+        scores = materials.judge(plain, "val", accelerator, True).scores
+        if scores is None:
+            raise DataError("the validation split has no answers: nothing to choose the best step by")
+        return scores
+
+    return Loop(
+        materials.task,
+        model,
+        materials.chosen["train"].records,
+        materials.features,
+        recipe,
+        out,
+        validate=validate,
+        accelerator=accelerator,
+        quiet=quiet,
+    )
+
+
+def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunResult | None:
+    """The finished run that is there already; None when there is work to do."""
+    if not options.resume:
+        if (out / "recipe.yaml").exists():
+            raise UsageError(f"{out}: holds a run already; go on with --resume, or choose another --out")
+        return None
+    if not (out / "result.json").exists():
+        return None
+    done = read_run(out)
+    if done.result["recipe_hash"] == recipe.hash():
+        return done
+    if options.allow_recipe_change:
+        return None
+    differing = recipe.differences(done.result["recipe"])
+    raise CheckpointError(
+        f"{out}: finished with another recipe ({'; '.join(differing)}); take another --out, or --allow-recipe-change"
+    )
+
+
+def _write_beginnings(out: Path, recipe: Recipe, assets: dict[str, Any], options: ResumeOptions) -> None:
+    """Recipe and assets, before the first step; refuses to go on with other data or another encoder."""
+    path = out / "assets.json"
+    if options.resume and path.exists() and not options.allow_recipe_change:
+        before = read_json(path)
+        for part, fingerprint in {**assets["data"], "encoder": assets["encoder"]["fingerprint"]}.items():
+            was = before["encoder"]["fingerprint"] if part == "encoder" else before["data"].get(part)
+            if was != fingerprint:
+                what = "the encoder" if part == "encoder" else f"the data of split '{part}'"
+                raise CheckpointError(
+                    f"{out}: {what} changed since the run began ({was} -> {fingerprint}); take another --out"
+                )
+    write_text(out / "recipe.yaml", recipe.to_yaml())
+    atomic_write_json(path, assets)
+
+
+def _check_splits(datasets: Mapping[str, Dataset]) -> None:
+    for name in ("train", "val"):
+        if name not in datasets:
+            raise DataError(
+                f"the data has no split '{name}' (it has {', '.join(datasets)}): training needs train and val"
+            )
+
+
+def _warn_of_overlap(result: Mapping[str, Any], quiet: bool) -> None:
+    for split, shared in result["overlap_with_train"].items():
+        if shared["records"] and not quiet:
+            print(f"{split}: {shared['records']} of its records were also trained on", file=sys.stderr)
