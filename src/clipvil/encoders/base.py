@@ -53,10 +53,14 @@ class Encoder(Protocol):
     """Pixels a cell, along both sides."""
     preprocess: Preprocess
     module: nn.Module
-    """The network itself, in evaluation mode; move it or change its precision through `to`."""
+    """The network itself, in evaluation mode and frozen; move it or change its precision through `to`."""
 
     def encode(self, pixels: Tensor) -> Encoded:
-        """Encode normalised pixels (B, 3, H, W), any H and W of at least one stride."""
+        """Encode normalised pixels (B, 3, H, W), any H and W of at least one stride.
+
+        The parameters of `module` are created frozen, so no graph is recorded and the outputs may feed a trainable
+        head; thaw them (`module.requires_grad_(True)`) to fine-tune, and ordinary autograd rules hold.
+        """
         ...
 
     def fingerprint(self) -> str:
@@ -64,9 +68,13 @@ class Encoder(Protocol):
         ...
 
     def to(
-        self, *, device: str | None = None, dtype: torch.dtype | None = None, channels_last: bool = False
+        self,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool | None = None,
     ) -> Encoder:
-        """Move the network; returns itself."""
+        """Move the network, change its precision or its memory layout (None keeps each); returns itself."""
         ...
 
 

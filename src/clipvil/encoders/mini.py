@@ -1,0 +1,47 @@
+"""The encoders of the miniature world: two sets of weights that ship with the package, and their untrained trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from clipvil.encoders import open_clip
+from clipvil.encoders.info import EncoderInfo
+from clipvil.encoders.module_encoder import ModuleEncoder
+from clipvil.encoders.request import EncoderRequest
+from clipvil.errors import EncoderError
+
+_TRAINED = ("contrastive", "annotated")
+
+
+def create(request: EncoderRequest) -> ModuleEncoder:
+    """`mini/contrastive`, `mini/annotated` and `mini/random` (the same trunk untrained, seed 0), through open_clip.
+
+    Raises EncoderError for other names, and where the package's weights are missing.
+    """
+    if request.weights is not None or request.model not in (*_TRAINED, "random"):
+        raise EncoderError(f"no encoder '{request.name}'; use mini/contrastive, mini/annotated or mini/random")
+    random = request.model == "random"
+    folder = _folder("contrastive" if random else request.model, request.name)
+    inner = replace(request, model=f"local-dir:{folder}", weights="random" if random else None)
+    return open_clip.create(inner)
+
+
+def names() -> Iterator[EncoderInfo]:
+    """The three of them."""
+    for name in _TRAINED:
+        yield EncoderInfo(f"mini/{name}", "mini", "packaged")
+    yield EncoderInfo("mini/random", "mini", "untrained")
+
+
+def _folder(model: str, name: str) -> Path:
+    try:
+        from clipvil.mini import weights_folder
+
+        folder = Path(weights_folder(model))
+    except (ImportError, OSError, KeyError, ValueError) as problem:
+        raise EncoderError(f"{name}: the package holds no such weights ({problem}); run make mini-weights") from problem
+    if not folder.is_dir():
+        raise EncoderError(f"{name}: the package holds no weights at {folder}; run make mini-weights")
+    return folder

@@ -1,0 +1,117 @@
+"""Encoders by name: a lazy table of libraries, open to other packages and to scripts.
+
+Names read `library/model:weights`: `open_clip/RN50:openai`, `timm/vit_base_patch16_clip_224.openai`,
+`hf/google/siglip-base-patch16-224`, `torchvision/resnet50:IMAGENET1K_V2`, `mini/contrastive`. Weights may be a local
+file or folder everywhere, `:random` asks for untrained ones (seed 0, with a warning), and nothing is downloaded unless
+a name asks for published weights.
+
+Layers (`--layer`) name the tap the grid is read from:
+
+    last        the last block before the final norm (ViTs), or the final map before pooling (convolutional networks)
+    block:K     after transformer block K, counted from 0, or from the end: block:-2 is the last but one
+    stage:K     the K-th map of a convolutional network; for ResNets 0 is the stem, stage:3 is `layer3`
+    +norm       after it, for tokens: the network's final norm
+    +norm+proj  and its projection into the joint space of pictures and texts
+
+Defaults: CLIP towers of every library `last`, because that is what CLIP-ViL and OpenAI-CLIP-Feature stored, the joint
+space being trained for the class token alone; other token networks (SigLIP, DINO, supervised ViTs) `last+norm`, which
+is what their libraries hand out as patch tokens; convolutional networks `last`. `pooled` is always the model's own
+embedding: CLIP's projected vector, SigLIP's attention pooling, the input of a supervised classifier.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
+from typing import Any, Literal, cast
+
+from clipvil.encoders.base import Encoder
+from clipvil.encoders.info import EncoderInfo
+from clipvil.encoders.request import EncoderRequest
+from clipvil.errors import EncoderError
+
+# Prefix -> "module:function" that takes an EncoderRequest and returns an Encoder. A function `names()` beside it, where
+# the module has one, yields EncoderInfo for the table.
+_LIBRARIES: dict[str, str] = {
+    "mini": "clipvil.encoders.mini:create",
+    "open_clip": "clipvil.encoders.open_clip:create",
+    "timm": "clipvil.encoders.timm:create",
+    "hf": "clipvil.encoders.huggingface:create",
+    "torchvision": "clipvil.encoders.torchvision:create",
+}
+_REGISTERED: dict[str, str] = {}
+_GROUP = "clipvil.encoders"
+
+
+def create_encoder(
+    name: str,
+    *,
+    layer: str | None = None,
+    positions: Literal["resized", "zero"] = "resized",
+    channels: Literal["RGB", "BGR"] = "RGB",
+) -> Encoder:
+    """Build the encoder called `name` (see the module's text for names and layers), frozen, in float32, on the CPU.
+
+    `positions="zero"` sets learned position embeddings to zero and `channels="BGR"` swaps the colour planes: two
+    published mistakes, kept selectable so that what they cost can be measured.
+    Raises EncoderError for an unknown name (with the nearest known ones), a layer the network lacks, weights that
+    cannot be had or do not fit.
+    """
+    request = EncoderRequest.parse(name, layer=layer, positions=positions, channels=channels)
+    libraries = _table()
+    if request.library not in libraries:
+        near = get_close_matches(request.library, libraries, n=2, cutoff=0.5)
+        known = ", ".join(f"{prefix}/" for prefix in libraries)
+        hint = f"did you mean {near[0]}/{request.model}?" if near else f"names start with {known}"
+        raise EncoderError(f"no encoder library '{request.library}' (in '{name}'); {hint}")
+    create = cast("Callable[[EncoderRequest], Encoder]", _resolve(request.library, libraries[request.library]))
+    return create(request)
+
+
+def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
+    """Every encoder whose name matches the glob, in the order of the libraries; no model is built.
+
+    Only libraries whose prefix can match are imported, so `mini/*` answers at once. A pattern without `*`, `?` or `[`
+    matches anywhere in the name. Names of the Hugging Face hub and local files are open sets and not listed.
+    """
+    glob = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    literal = glob.split("*")[0].split("?")[0].split("[")[0]
+    found: list[EncoderInfo] = []
+    for prefix, target in _table().items():
+        head = f"{prefix}/"
+        if not (head.startswith(literal) or literal.startswith(head)):
+            continue
+        module = importlib.import_module(target.partition(":")[0])
+        listing = cast("Callable[[], Iterable[EncoderInfo]] | None", getattr(module, "names", None))
+        found += [info for info in (listing() if listing else ()) if fnmatchcase(info.name, glob)]
+    return found
+
+
+def register_encoder(prefix: str, target: str) -> None:
+    """Let names `prefix/…` be built by `target` = "module:function", a function from EncoderRequest to Encoder.
+
+    For scripts; a package does the same with an entry point of the group `clipvil.encoders`. The module is imported
+    when a name first asks for it. Raises EncoderError if the prefix belongs to the library itself or is malformed.
+    """
+    if prefix in _LIBRARIES or not prefix or "/" in prefix or ":" in prefix:
+        raise EncoderError(f"encoder prefix '{prefix}' is taken or malformed; choose a plain new word")
+    if not all(target.partition(":")):
+        raise EncoderError(f"encoder target '{target}' must read module:function")
+    _REGISTERED[prefix] = target
+
+
+def _table() -> dict[str, str]:
+    """Own libraries first: neither a script nor a package can silently replace them."""
+    plugged = {point.name: point.value for point in entry_points(group=_GROUP)}
+    return {**plugged, **_REGISTERED, **_LIBRARIES}
+
+
+def _resolve(prefix: str, target: str) -> Any:
+    module, _, function = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as problem:
+        raise EncoderError(f"the encoders '{prefix}/' cannot be loaded from {target} ({problem})") from problem

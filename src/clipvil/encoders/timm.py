@@ -1,0 +1,172 @@
+"""timm networks: CLIP, SigLIP, DINO and supervised ViTs, ResNets, ConvNeXts and the rest, by timm's own names."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import resolve_model_data_config
+from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
+
+from clipvil.encoders.base import Preprocess
+from clipvil.encoders.info import EncoderInfo
+from clipvil.encoders.layers import Layer
+from clipvil.encoders.module_encoder import ModuleEncoder
+from clipvil.encoders.positions import zero_tables
+from clipvil.encoders.quickgelu import has_quickgelu
+from clipvil.encoders.request import EncoderRequest
+from clipvil.encoders.timm_tower import TimmTower
+from clipvil.encoders.weights import downloading, find_weights, load_strict, read_state_dict, untrained
+from clipvil.errors import EncoderError
+
+_LOG = logging.getLogger("clipvil.encoders")
+_OFFLINE = "tf_efficientnet_lite0"
+_POSITION_NAMES = ("pos_embed",)
+
+
+def create(request: EncoderRequest) -> ModuleEncoder:
+    """`timm/ARCHITECTURE.TAG` (downloads), `timm/ARCHITECTURE[.TAG]:random`, `:/file.safetensors`,
+    `timm/local-dir:/folder`, `timm/hf-hub:owner/name`, and `timm/tf_efficientnet_lite0:offline`.
+
+    Without `layer`, CLIP's towers give the last block before the final norm (see `ClipVitTower`) and all other token
+    networks the normed tokens, as timm's own `forward_features` does.
+    Raises EncoderError for unknown names, unreachable or unfitting weights, and layers the network lacks.
+    """
+    if request.weights == "offline":
+        return _offline(request)
+    architecture, tag = _names(request)
+    trunk = _build(request, architecture, tag)
+    return _encoder(request, trunk, clip=_is_clip(architecture, tag), projects=_projects(architecture, tag, trunk))
+
+
+def names() -> Iterator[EncoderInfo]:
+    """Every network with published weights, and the one whose weights come as a package."""
+    yield EncoderInfo(f"timm/{_OFFLINE}:offline", "timm", "packaged")
+    for name in list_pretrained():
+        yield EncoderInfo(f"timm/{name}", "timm", "downloads")
+
+
+def _names(request: EncoderRequest) -> tuple[str, str]:
+    if request.schema is not None:
+        return request.model, ""
+    architecture, _, tag = request.model.partition(".")
+    if not is_model(architecture):
+        near = get_close_matches(architecture, list_models(), n=3, cutoff=0.4)
+        raise EncoderError(
+            f"timm has no model '{architecture}'; did you mean {' or '.join(near) or 'another library'}?"
+        )
+    tags = [name.partition(".")[2] for name in list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        near = get_close_matches(tag, tags, n=3, cutoff=0.3) or tags[:6]
+        raise EncoderError(f"timm has no weights '{tag}' for {architecture}; use {', '.join(near) or ':random'}")
+    if request.weights is None and not tags:
+        raise EncoderError(f"timm has no published weights for {architecture}; use :random or :/a/file")
+    # timm's names pair some weights trained with QuickGELU with a GELU network; its _quickgelu_ sibling is the right one.
+    sibling = architecture.replace("_clip_", "_clip_quickgelu_")
+    if (
+        "quickgelu" not in architecture
+        and sibling != architecture
+        and f"{sibling}.{tag}" in list_pretrained(f"{sibling}.*")
+    ):
+        _LOG.warning("%s: these weights were trained with QuickGELU, so %s is built", request.name, sibling)
+        architecture = sibling
+    return architecture, tag
+
+
+def _build(request: EncoderRequest, architecture: str, tag: str) -> Any:
+    full = f"{architecture}.{tag}" if tag else architecture
+    if request.weights is None:
+        source = "the folder" if architecture.startswith("local-dir") else f"the hub (timm/{full})"
+        if architecture.startswith("local-dir") and not Path(architecture.partition(":")[2]).expanduser().is_dir():
+            raise EncoderError(f"{request.name}: no folder at {architecture.partition(':')[2]}; check the path")
+        with downloading("the weights", source, name=request.name):
+            return _create(full, pretrained=True)
+    if request.untrained:
+        with untrained(request.name):
+            return _create(full, pretrained=False)
+    path = find_weights(request.weights, name=request.name)
+    trunk = _create(full, pretrained=False)
+    state = read_state_dict(path, name=request.name)
+    for head in ("head.fc", "head", "fc", "classifier", "head.head"):
+        # A file without its classifier is as good as one with it: only the features are read.
+        missing = trunk.state_dict().keys() - state.keys()
+        if missing and missing == {key for key in missing if key.startswith(f"{head}.")}:
+            state.update({key: trunk.state_dict()[key] for key in missing})
+    load_strict(trunk, state, name=request.name, where=path)
+    return trunk
+
+
+def _create(name: str, *, pretrained: bool) -> Any:
+    """timm.create_model, asking for any input size from the networks that know how (ViTs, EVA, Swin)."""
+    try:
+        return timm.create_model(name, pretrained=pretrained, dynamic_img_size=True)
+    except TypeError as problem:
+        if "dynamic_img_size" not in str(problem):
+            raise
+        return timm.create_model(name, pretrained=pretrained)
+
+
+def _encoder(request: EncoderRequest, trunk: Any, *, clip: bool, projects: bool) -> ModuleEncoder:
+    tower = TimmTower(
+        trunk, Layer.parse(request.layer or _default_layer(trunk, clip)), name=request.name, projects=projects
+    )
+    if request.positions == "zero":
+        zero_tables(tower, _POSITION_NAMES, of=request.name)
+    return ModuleEncoder(
+        request.name,
+        tower,
+        preprocess=preprocess_of(trunk, request),
+        layer=str(tower.layer),
+        grid_channels=tower.grid_channels,
+        pooled_channels=tower.pooled_channels,
+        stride=tower.stride,
+        positions=request.positions,
+        facts={"quickgelu": str(has_quickgelu(trunk))},
+    )
+
+
+def preprocess_of(trunk: Any, request: EncoderRequest) -> Preprocess:
+    """timm's own data configuration of the network, as `timm.data.resolve_model_data_config` gives it."""
+    config = resolve_model_data_config(trunk)
+    mean, std = config["mean"], config["std"]
+    return Preprocess(
+        (float(mean[0]), float(mean[1]), float(mean[2])),
+        (float(std[0]), float(std[1]), float(std[2])),
+        "bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        (int(config["input_size"][1]), int(config["input_size"][2])),
+        request.channels,
+    )
+
+
+def _default_layer(trunk: Any, clip: bool) -> str:
+    import inspect
+
+    tokens = "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters
+    return "last+norm" if tokens and not clip else "last"
+
+
+def _is_clip(architecture: str, tag: str) -> bool:
+    return "clip" in architecture or "clip" in tag
+
+
+def _projects(architecture: str, tag: str, trunk: Any) -> bool:
+    """Whether the classifier of these weights is CLIP's projection: a CLIP tower that was not fine-tuned to classes."""
+    if not _is_clip(architecture, tag) or re.search(r"ft_in\d+k", tag) or int(trunk.num_classes) == 0:
+        return False
+    return tag != "" or not re.search(r"ft_in\d+k", str(getattr(get_pretrained_cfg(architecture), "tag", "")))
+
+
+def _offline(request: EncoderRequest) -> ModuleEncoder:
+    from clipvil.encoders.efficientnet_lite0 import load
+
+    if request.model != _OFFLINE:
+        raise EncoderError(f"{request.name}: only timm/{_OFFLINE} has packaged weights; name a tag, :random, or a file")
+    trunk, preprocess = load(request)
+    encoder = _encoder(request, trunk, clip=False, projects=False)
+    encoder.preprocess = preprocess
+    return encoder
