@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clipvil.encoders import open_clip
 from clipvil.encoders.info import EncoderInfo
-from clipvil.encoders.module_encoder import ModuleEncoder
 from clipvil.encoders.request import EncoderRequest
 from clipvil.errors import EncoderError
+
+if TYPE_CHECKING:
+    from clipvil.encoders.module_encoder import ModuleEncoder
 
 _TRAINED = ("contrastive", "annotated")
 
@@ -25,6 +27,8 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     random = request.model == "random"
     folder = _folder("contrastive" if random else request.model, request.name)
     inner = replace(request, model=f"local-dir:{folder}", weights="random" if random else None)
+    from clipvil.encoders import open_clip  # here, so that listing these names needs no torch
+
     return open_clip.create(inner)
 
 

@@ -55,7 +55,7 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     Raises EncoderError for unknown models or tags, unreachable or unfitting weights, and layers the tower lacks.
     """
     source = _source(request)
-    visual = _build(request, source)
+    visual: Any = _build(request, source)
     layer = Layer.parse(request.layer or "last")
     tower: ClipResNetTower | ClipVitTower | TimmTower
     if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import timm
 from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
 
+from clipvil.encoders import efficientnet_lite0
 from clipvil.encoders.base import Preprocess
 from clipvil.encoders.info import EncoderInfo
 from clipvil.encoders.layers import Layer
@@ -27,6 +29,8 @@ from clipvil.errors import EncoderError
 _LOG = logging.getLogger("clipvil.encoders")
 _OFFLINE = "tf_efficientnet_lite0"
 _POSITION_NAMES = ("pos_embed",)
+_FINE_TUNED = re.compile(r"ft_in\d+k")
+_HEADS = ("head.fc", "head", "fc", "classifier", "head_dist")
 
 
 def create(request: EncoderRequest) -> ModuleEncoder:
@@ -41,6 +45,8 @@ def create(request: EncoderRequest) -> ModuleEncoder:
         return _offline(request)
     architecture, tag = _names(request)
     trunk = _build(request, architecture, tag)
+    if request.schema is not None:
+        architecture, tag = str(trunk.pretrained_cfg["architecture"]), str(trunk.pretrained_cfg.get("tag") or "")
     return _encoder(request, trunk, clip=_is_clip(architecture, tag), projects=_projects(architecture, tag, trunk))
 
 
@@ -56,34 +62,39 @@ def _names(request: EncoderRequest) -> tuple[str, str]:
         return request.model, ""
     architecture, _, tag = request.model.partition(".")
     if not is_model(architecture):
-        near = get_close_matches(architecture, list_models(), n=3, cutoff=0.4)
-        raise EncoderError(
-            f"timm has no model '{architecture}'; did you mean {' or '.join(near) or 'another library'}?"
-        )
+        like = " or ".join(get_close_matches(architecture, list_models(), n=3, cutoff=0.4))
+        raise EncoderError(f"timm has no model '{architecture}'; did you mean {like or 'another library'}?")
     tags = [name.partition(".")[2] for name in list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         near = get_close_matches(tag, tags, n=3, cutoff=0.3) or tags[:6]
         raise EncoderError(f"timm has no weights '{tag}' for {architecture}; use {', '.join(near) or ':random'}")
     if request.weights is None and not tags:
         raise EncoderError(f"timm has no published weights for {architecture}; use :random or :/a/file")
-    # timm's names pair some weights trained with QuickGELU with a GELU network; its _quickgelu_ sibling is the right one.
+    return _with_quickgelu(request, architecture, tag), tag
+
+
+def _with_quickgelu(request: EncoderRequest, architecture: str, tag: str) -> str:
+    """The architecture with the activation that the weights were trained with.
+
+    timm lists some weights trained with QuickGELU both under a GELU network and under its `_clip_quickgelu_` sibling
+    (timm issue 2031); the sibling is the right one.
+    """
     sibling = architecture.replace("_clip_", "_clip_quickgelu_")
-    if (
-        "quickgelu" not in architecture
-        and sibling != architecture
-        and f"{sibling}.{tag}" in list_pretrained(f"{sibling}.*")
-    ):
-        _LOG.warning("%s: these weights were trained with QuickGELU, so %s is built", request.name, sibling)
-        architecture = sibling
-    return architecture, tag
+    if "quickgelu" in architecture or sibling == architecture or not tag:
+        return architecture
+    if f"{sibling}.{tag}" not in list_pretrained(f"{sibling}.*"):
+        return architecture
+    _LOG.warning("%s: these weights were trained with QuickGELU, so %s is built", request.name, sibling)
+    return sibling
 
 
 def _build(request: EncoderRequest, architecture: str, tag: str) -> Any:
     full = f"{architecture}.{tag}" if tag else architecture
+    schema, place = request.schema or ("", "")
+    if schema == "local-dir" and not (Path(place).expanduser() / "config.json").is_file():
+        raise EncoderError(f"{request.name}: no config.json in {place}; save the folder as timm's push_to_hf_hub does")
     if request.weights is None:
-        source = "the folder" if architecture.startswith("local-dir") else f"the hub (timm/{full})"
-        if architecture.startswith("local-dir") and not Path(architecture.partition(":")[2]).expanduser().is_dir():
-            raise EncoderError(f"{request.name}: no folder at {architecture.partition(':')[2]}; check the path")
+        source = place if schema else f"huggingface.co/timm/{full}"
         with downloading("the weights", source, name=request.name):
             return _create(full, pretrained=True)
     if request.untrained:
@@ -92,11 +103,10 @@ def _build(request: EncoderRequest, architecture: str, tag: str) -> Any:
     path = find_weights(request.weights, name=request.name)
     trunk = _create(full, pretrained=False)
     state = read_state_dict(path, name=request.name)
-    for head in ("head.fc", "head", "fc", "classifier", "head.head"):
-        # A file without its classifier is as good as one with it: only the features are read.
-        missing = trunk.state_dict().keys() - state.keys()
-        if missing and missing == {key for key in missing if key.startswith(f"{head}.")}:
-            state.update({key: trunk.state_dict()[key] for key in missing})
+    # A file without its classifier is as good as one with it: only the features are read.
+    missing = trunk.state_dict().keys() - state.keys()
+    if missing and all(key.startswith(tuple(f"{head}." for head in _HEADS)) for key in missing):
+        trunk.reset_classifier(0)
     load_strict(trunk, state, name=request.name, where=path)
     return trunk
 
@@ -111,16 +121,25 @@ def _create(name: str, *, pretrained: bool) -> Any:
         return timm.create_model(name, pretrained=pretrained)
 
 
-def _encoder(request: EncoderRequest, trunk: Any, *, clip: bool, projects: bool) -> ModuleEncoder:
-    tower = TimmTower(
-        trunk, Layer.parse(request.layer or _default_layer(trunk, clip)), name=request.name, projects=projects
-    )
+def _offline(request: EncoderRequest) -> ModuleEncoder:
+    if request.model != _OFFLINE:
+        raise EncoderError(f"{request.name}: only timm/{_OFFLINE} has packaged weights; name a tag, :random, or a file")
+    trunk = _create(_OFFLINE, pretrained=False)
+    load_strict(trunk, efficientnet_lite0.state_for(trunk, name=request.name), name=request.name, where="the package")
+    return _encoder(request, trunk, clip=False, projects=False, data=efficientnet_lite0.DATA)
+
+
+def _encoder(
+    request: EncoderRequest, trunk: Any, *, clip: bool, projects: bool, data: Mapping[str, Any] | None = None
+) -> ModuleEncoder:
+    layer = Layer.parse(request.layer or _default_layer(trunk, clip))
+    tower = TimmTower(trunk, layer, name=request.name, projects=projects)
     if request.positions == "zero":
         zero_tables(tower, _POSITION_NAMES, of=request.name)
     return ModuleEncoder(
         request.name,
         tower,
-        preprocess=preprocess_of(trunk, request),
+        preprocess=_preprocess(data or resolve_model_data_config(trunk), request),
         layer=str(tower.layer),
         grid_channels=tower.grid_channels,
         pooled_channels=tower.pooled_channels,
@@ -130,9 +149,7 @@ def _encoder(request: EncoderRequest, trunk: Any, *, clip: bool, projects: bool)
     )
 
 
-def preprocess_of(trunk: Any, request: EncoderRequest) -> Preprocess:
-    """timm's own data configuration of the network, as `timm.data.resolve_model_data_config` gives it."""
-    config = resolve_model_data_config(trunk)
+def _preprocess(config: Mapping[str, Any], request: EncoderRequest) -> Preprocess:
     mean, std = config["mean"], config["std"]
     return Preprocess(
         (float(mean[0]), float(mean[1]), float(mean[2])),
@@ -144,8 +161,6 @@ def preprocess_of(trunk: Any, request: EncoderRequest) -> Preprocess:
 
 
 def _default_layer(trunk: Any, clip: bool) -> str:
-    import inspect
-
     tokens = "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters
     return "last+norm" if tokens and not clip else "last"
 
@@ -156,17 +171,7 @@ def _is_clip(architecture: str, tag: str) -> bool:
 
 def _projects(architecture: str, tag: str, trunk: Any) -> bool:
     """Whether the classifier of these weights is CLIP's projection: a CLIP tower that was not fine-tuned to classes."""
-    if not _is_clip(architecture, tag) or re.search(r"ft_in\d+k", tag) or int(trunk.num_classes) == 0:
+    if not _is_clip(architecture, tag) or int(trunk.num_classes) == 0:
         return False
-    return tag != "" or not re.search(r"ft_in\d+k", str(getattr(get_pretrained_cfg(architecture), "tag", "")))
-
-
-def _offline(request: EncoderRequest) -> ModuleEncoder:
-    from clipvil.encoders.efficientnet_lite0 import load
-
-    if request.model != _OFFLINE:
-        raise EncoderError(f"{request.name}: only timm/{_OFFLINE} has packaged weights; name a tag, :random, or a file")
-    trunk, preprocess = load(request)
-    encoder = _encoder(request, trunk, clip=False, projects=False)
-    encoder.preprocess = preprocess
-    return encoder
+    default = get_pretrained_cfg(architecture)
+    return not _FINE_TUNED.search(tag or str(getattr(default, "tag", "")))
