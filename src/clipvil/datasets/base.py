@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,18 @@ class Dataset:
     @cached_property
     def images(self) -> ImageSource:
         """The used pictures, ready to be extracted."""
+        from clipvil.images.decode import Limits
         from clipvil.images.sources import ImageItem, ListSource
+        from clipvil.images.sources.base import printable
+        from clipvil.images.sources.files import FileBytes
 
+        largest = Limits().max_bytes
         return ListSource(
-            [ImageItem(image_id, str(path), partial(Path.read_bytes, path)) for image_id, path in self.pictures.items()]
+            (
+                ImageItem(image_id, printable(str(path)), FileBytes(str(path), largest))
+                for image_id, path in self.pictures.items()
+            ),
+            name=f"{self.name}/{self.split}",
         )
 
     @cached_property
@@ -206,15 +214,6 @@ def _csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
             yield Row({k: c for k, c in zip(header, cells, strict=True) if c.strip()}, path, reader.line_num)
     except csv.Error as error:
         raise DataError(f"not a valid table: {error}", file=path, row=reader.line_num) from None
-
-
-def unique(records: Iterable[Any], key: str, *, file: str | Path) -> None:
-    """Raise DataError naming both rows (counted from 1) when two records share `key`."""
-    seen: dict[str, int] = {}
-    for row, record in enumerate(records, start=1):
-        first = seen.setdefault(getattr(record, key), row)
-        if first != row:
-            raise DataError(f"{getattr(record, key)} was already used in row {first}", file=file, row=row, field=key)
 
 
 def option(data: Mapping[str, Any], name: str, where: str = "data") -> Any:

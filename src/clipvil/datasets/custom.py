@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, iter_rows, known, option, unique
+from clipvil.datasets.base import Dataset, Row, iter_rows, known, option
 from clipvil.datasets.splitting import split_pictures
 from clipvil.errors import DataError
 from clipvil.metrics.vqa_normalise import normalise_lenient
@@ -32,30 +32,27 @@ _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*")
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
-    """Which splits there are; reads the column `split` where the table has one."""
-    if "questions" not in data:
-        names = [key for key in data if key not in _OPTIONS]
-        if "train" not in names:
-            raise DataError("a custom data section needs 'questions' (one table) or 'train' (one table a split)")
-    else:
-        names = list(_assigned(data).values())
-    return sorted(
-        dict.fromkeys(names), key=lambda name: ("train", "val").index(name) if name in ("train", "val") else 2
-    )
+    """Which splits there are; for one table that means reading it."""
+    if "questions" in data:
+        _, assigned = _one_table(data)
+        return _ordered(assigned.values())
+    names = [key for key in data if key not in _OPTIONS]
+    if "train" not in names:
+        raise DataError("a custom data section needs 'questions' (one table) or 'train' (one table a split)")
+    return _ordered(names)
 
 
 def load(data: Mapping[str, Any], split: str) -> Dataset:
     """Read one split; see the module's documentation for the data section."""
-    names = split_names(data)
-    if split not in names:
-        raise DataError(f"there is no split '{split}'", fix=f"the data has {', '.join(names)}")
     root = Path(data.get("root") or ".")
     if "questions" in data:
         known(data, _OPTIONS)
         path = root / data["questions"]
-        assigned = _assigned(data)
-        records = [r for r in read_questions(path) if assigned[r.question_id] == split]
+        everything, assigned = _one_table(data)
+        _check_split(split, _ordered(assigned.values()))
+        records = [record for record in everything if assigned[record.question_id] == split]
     else:
+        _check_split(split, split_names(data))
         path = root / option(data, split)
         # Row numbers start over in each file, so ids made from them carry the split's name.
         records = read_questions(path, prefix=f"{split}/")
@@ -64,16 +61,36 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     return Dataset("custom", split, records, {i: folder / i for i in ids})
 
 
+def _ordered(names: Iterable[str]) -> list[str]:
+    return sorted(
+        dict.fromkeys(names), key=lambda name: ("train", "val").index(name) if name in ("train", "val") else 2
+    )
+
+
+def _check_split(split: str, names: list[str]) -> None:
+    if split not in names:
+        raise DataError(f"there is no split '{split}'", fix=f"the data has {', '.join(names)}")
+
+
 def read_questions(path: str | Path, *, prefix: str = "") -> list[Question]:
     """Records in file order. A row without `question_id` gets its row number behind `prefix`.
 
     Raises DataError naming file, row and field.
     """
-    records = [_record(row, prefix) for row in iter_rows(path)]
+    return _read(path, prefix)[0]
+
+
+def _read(path: str | Path, prefix: str = "") -> tuple[list[Question], list[Row]]:
+    rows = list(iter_rows(path))
+    records = [_record(row, prefix) for row in rows]
     if not records:
         raise DataError("holds no questions", file=path)
-    unique(records, "question_id", file=path)
-    return records
+    seen: dict[str, int] = {}
+    for record, row in zip(records, rows, strict=True):
+        first = seen.setdefault(record.question_id, row.row)
+        if first != row.row:
+            raise row.error(f"{record.question_id} was already used in row {first}", "question_id")
+    return records, rows
 
 
 def _record(row: Row, prefix: str) -> Question:
@@ -121,22 +138,19 @@ def answer_type(answers: tuple[str, ...]) -> str:
     return "number" if _NUMBER.fullmatch(answer) else "other"
 
 
-def _assigned(data: Mapping[str, Any]) -> dict[str, str]:
-    """Question id -> split for the one-table layout."""
+def _one_table(data: Mapping[str, Any]) -> tuple[list[Question], dict[str, str]]:
+    """All records of the table, and the split of each by question id."""
     path = Path(data.get("root") or ".") / data["questions"]
-    records = read_questions(path)
-    rows = list(iter_rows(path))
+    records, rows = _read(path)
     named = [row.has("split") for row in rows]
     if all(named):
         if data.get("holdout"):
-            raise DataError(
-                "the table has a column 'split', so 'holdout' cannot be given too", file=path, field="holdout"
-            )
-        return {record.question_id: row.text("split") for record, row in zip(records, rows, strict=True)}
+            raise DataError("the table has a column 'split'; drop it or 'holdout'", file=path, field="holdout")
+        return records, {record.question_id: row.text("split") for record, row in zip(records, rows, strict=True)}
     if any(named):
         raise rows[named.index(False)].error("is missing, though other rows name one", "split")
     part = split_pictures((r.image_id for r in records), _holdout(data), seed=int(data.get("seed") or 0))
-    return {record.question_id: part[record.image_id] for record in records}
+    return records, {record.question_id: part[record.image_id] for record in records}
 
 
 def _holdout(data: Mapping[str, Any]) -> dict[str, float]:

@@ -12,34 +12,37 @@ from typing import Any
 from clipvil.datasets import vqa_v2
 from clipvil.datasets.base import Dataset, known, option
 from clipvil.errors import DataError
+from clipvil.mini import corpora
 
-SPLITS = ("train", "val", "test", "shifted")
 _ENTRIES = ("format", "root", "sizes", "seed")
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
-    """train, val, test, and shifted: unseen pairs of colour and shape, other answer priors."""
-    sizes = data.get("sizes")
-    return [name for name in SPLITS if not sizes or name in sizes]
+    """train, val, test, and shifted (unseen pairs of colour and shape, other answer priors), as far as they exist."""
+    known(data, _ENTRIES)
+    if data.get("sizes"):
+        return list(corpora.checked_sizes(data["sizes"]))
+    root = Path(option(data, "root"))
+    return list(corpora.open_corpus(root).sizes if (root / corpora.MANIFEST).exists() else corpora.SIZES)
 
 
 def load(data: Mapping[str, Any], split: str) -> Dataset:
-    """Read one split, writing the corpus first when `root` holds none."""
-    known(data, _ENTRIES)
+    """Read one split, writing the corpus first when `root` holds none.
+
+    Without `sizes` whatever corpus is there serves. Raises UsageError when it is another one than `sizes` and `seed`
+    ask for, DataError when it is damaged.
+    """
+    names = split_names(data)
+    if split not in names:
+        raise DataError(f"there is no split '{split}'", fix=f"this miniature world has {', '.join(names)}")
     root = Path(option(data, "root"))
-    if split not in split_names(data):
-        raise DataError(f"there is no split '{split}'", fix=f"the miniature world has {', '.join(split_names(data))}")
-    if not (root / "manifest.json").exists():
-        from clipvil.mini.corpora import write_corpus
-
-        write_corpus(root, data.get("sizes"), int(data.get("seed") or 0))
-    dataset = vqa_v2.load({"format": "vqa_v2", "root": root, split: _entry(root, split)}, split)
-    return Dataset("mini", split, dataset.records, dataset.pictures)
-
-
-def _entry(root: Path, split: str) -> dict[str, str]:
-    return {
+    if data.get("sizes") or not (root / corpora.MANIFEST).exists():
+        corpora.write_corpus(root, data.get("sizes"), int(data.get("seed") or 0))
+    entry = {
         "questions": f"questions_{split}.json",
         "annotations": f"annotations_{split}.json",
         "images": f"images/{split}",
+        "template": f"mini_{split}_{{:012d}}.png",
     }
+    dataset = vqa_v2.load({"format": "vqa_v2", "root": root, split: entry}, split)
+    return Dataset("mini", split, dataset.records, dataset.pictures)

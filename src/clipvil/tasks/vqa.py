@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ from torch.nn import functional
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.files import atomic_write_json
-from clipvil.metrics.statistics import bootstrap_mean
-from clipvil.metrics.vqa import ANNOTATORS, Mode, vqa_accuracy
+from clipvil.metrics.vqa import Mode
 from clipvil.records import Question
-from clipvil.tasks.base import Prediction, Score, Scores
+from clipvil.tasks.base import Prediction, Scores
+from clipvil.tasks.vqa_scores import METRIC, by_question, fitting_mode, score_answers
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Model name -> module with build(settings, words=, answers=, channels=, vectors=).
 MODELS = {"pythia": "clipvil.models.pythia"}
 TOP = 5
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Vqa:
     """The task `vqa`. Records are `Question`s; the batch holds word rows, cells and soft targets."""
 
     name = "vqa"
-    metric = "vqa_accuracy"
+    metric = METRIC
     record_type: type = Question
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -149,36 +148,12 @@ class Vqa:
 
         Raises DataError on missing, unknown or double question ids and on questions without answers.
         """
-        said = _by_question(predictions)
-        result = vqa_accuracy(said, records, self.mode(records))
-        images = {record.question_id: record.image_id for record in records}
-        groups: dict[str, dict[str, list[str]]] = {"answer_type": {}, "question_type": {}}
-        for record in records:
-            for heading, by_group in groups.items():
-                group = getattr(record, heading)
-                if group:
-                    by_group.setdefault(group, []).append(record.question_id)
-
-        def interval(ids: Sequence[str]) -> Score:
-            mean, low, high = bootstrap_mean(
-                [result.per_question[i] for i in ids], [images[i] for i in ids], seed=_SEED
-            )
-            return Score(mean, len(ids), low, high)
-
-        return Scores(
-            metric=self.metric,
-            mode=result.mode,
-            overall=interval(list(images)),
-            breakdowns={h: {g: interval(ids) for g, ids in sorted(v.items())} for h, v in groups.items() if v},
-            per_record=result.per_question,
-            images=images,
-        )
+        return score_answers(by_question(predictions), records, self.mode(records))
 
     def mode(self, records: Sequence[Question]) -> Mode:
         """The metric mode that `score` uses for these records."""
-        if self.settings.mode == "auto":
-            return "official" if all(len(record.answers) == ANNOTATORS for record in records) else "lenient"
-        return self.settings.mode  # type: ignore[return-value]
+        chosen = self.settings.mode
+        return fitting_mode(records) if chosen == "auto" else cast(Mode, chosen)
 
     def submission(self, predictions: Sequence[Prediction], path: Path) -> None:
         """Write the result file of the VQA v2 server: a JSON list of {"question_id": int, "answer": str}.
@@ -187,7 +162,7 @@ class Vqa:
         there is for the caller to know: `score` and `check_complete` say so.
         """
         rows = []
-        for key, answer in _by_question(predictions).items():
+        for key, answer in by_question(predictions).items():
             if not (key.isascii() and key.isdigit()):
                 raise DataError(f"question id {key!r} is not a whole number, which the VQA server needs")
             rows.append({"question_id": int(key), "answer": answer})
@@ -225,7 +200,7 @@ def answer_probabilities(logits: Tensor) -> Tensor:
 
 def check_complete(predictions: Sequence[Prediction], records: Sequence[Question]) -> None:
     """Raise DataError unless every question has exactly one prediction."""
-    said, asked = _by_question(predictions), {record.question_id for record in records}
+    said, asked = by_question(predictions), {record.question_id for record in records}
     missing = next((key for key in asked if key not in said), None)
     if missing is not None:
         raise DataError(f"no prediction for question {missing}")
@@ -238,15 +213,6 @@ def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     output = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"])
     logits: Tensor = output.logits
     return logits
-
-
-def _by_question(predictions: Sequence[Prediction]) -> dict[str, str]:
-    said: dict[str, str] = {}
-    for prediction in predictions:
-        if prediction.record_id in said:
-            raise DataError(f"question {prediction.record_id} has two predictions")
-        said[prediction.record_id] = prediction.output
-    return said
 
 
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:

@@ -1,0 +1,95 @@
+"""`clipvil score`: the official metrics on files, with no model at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from clipvil.tasks.base import Score, Scores
+
+
+def register(app: typer.Typer) -> None:
+    """Add `score` with one command a metric."""
+    score = typer.Typer(help="Score a file of predictions with a task's official metric.", no_args_is_help=True)
+    score.command("vqa")(vqa)
+    app.add_typer(score, name="score")
+
+
+def vqa(
+    questions: Path = typer.Option(..., "--questions", help="Official questions JSON."),
+    annotations: Path = typer.Option(..., "--annotations", help="Official annotations JSON."),
+    predictions: Path = typer.Option(..., "--predictions", help="Result JSON, or predictions_<split>.jsonl of a run."),
+    mode: str = typer.Option("official", "--mode", help="official, lenient, or evalai (MMF's normaliser)."),
+    json: Path | None = typer.Option(None, "--json", help="Also write everything, question by question, to this file."),
+) -> None:
+    """VQA accuracy: overall, by answer type and by question type, with 95 % intervals clustered by picture."""
+    from typing import get_args
+
+    from clipvil.datasets.vqa_results import read_results
+    from clipvil.datasets.vqa_v2 import read_questions
+    from clipvil.errors import UsageError
+    from clipvil.files import atomic_write_json
+    from clipvil.metrics.vqa import Mode
+    from clipvil.tasks.vqa_scores import score_answers
+
+    if mode not in get_args(Mode):
+        raise UsageError(f"unknown mode '{mode}'; choose one of {', '.join(get_args(Mode))}")
+    records = read_questions(questions, annotations)
+    said = read_results(predictions)
+    _complete(said, {record.question_id for record in records}, predictions)
+    scores = score_answers(said, records, cast("Mode", mode))
+    _print(scores)
+    if json is not None:
+        atomic_write_json(json, _report(scores))
+
+
+def _complete(said: dict[str, str], asked: set[str], path: Path) -> None:
+    from clipvil.errors import DataError
+
+    missing, extra = sorted(asked - said.keys()), sorted(said.keys() - asked)
+    if missing:
+        raise DataError(f"{len(missing)} questions are not answered: {_some(missing)}", file=path)
+    if extra:
+        raise DataError(f"{len(extra)} answers belong to no question: {_some(extra)}", file=path)
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+
+
+def _print(scores: Scores) -> None:
+    from clipvil.metrics.vqa import round_half_away
+
+    def line(name: str, score: Score) -> str:
+        interval = f"[{score.low:.2f}, {score.high:.2f}]"
+        return f"{name:<32} {round_half_away(score.value):>7.2f}  {interval:<18} {score.n:>8}"
+
+    typer.echo(f"{f'VQA accuracy ({scores.mode})':<32} {'%':>7}  {'95 % interval':<18} {'n':>8}")
+    typer.echo(line("overall", scores.overall))
+    for heading, groups in scores.breakdowns.items():
+        typer.echo(f"by {heading.replace('_', ' ')}")
+        for group, score in groups.items():
+            typer.echo(line(f"  {group}", score))
+
+
+def _report(scores: Scores) -> dict[str, Any]:
+    """What `--json` writes: values as the official script prints them (two decimals), intervals, and every question."""
+    from dataclasses import asdict
+
+    from clipvil.metrics.vqa import round_half_away
+
+    per_type = {h: {g: round_half_away(s.value) for g, s in v.items()} for h, v in scores.breakdowns.items()}
+    return {
+        "metric": scores.metric,
+        "mode": scores.mode,
+        "n": scores.overall.n,
+        "overall": round_half_away(scores.overall.value),
+        "interval": [scores.overall.low, scores.overall.high],
+        "per_answer_type": per_type.get("answer_type", {}),
+        "per_question_type": per_type.get("question_type", {}),
+        "breakdowns": {h: {g: asdict(s) for g, s in v.items()} for h, v in scores.breakdowns.items()},
+        "per_question": {key: round_half_away(value) for key, value in scores.per_record.items()},
+    }
