@@ -54,9 +54,10 @@ class ModuleEncoder:
         self._memory_format = torch.contiguous_format
 
     def encode(self, pixels: Tensor) -> Encoded:
-        """Encode normalised pixels (B, 3, H, W); the grid is floor(H / stride) by floor(W / stride) cells.
+        """Encode normalised pixels (B, 3, H, W); the grid is H / stride by W / stride cells.
 
-        Pixels are cast to the device and precision of the network, and the outputs stay there.
+        Where a side is no multiple of the stride, ViTs and CLIP's ResNets leave the rest out (floor) and networks that
+        pad count it as a cell. Pixels are cast to the device and precision of the network, and the outputs stay there.
         Raises EncoderError for other shapes, whole numbers, or a size that the network cannot take.
         """
         self._check(pixels)

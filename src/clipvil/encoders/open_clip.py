@@ -56,6 +56,7 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     """
     source = _source(request)
     visual: Any = _build(request, source)
+    preprocess = _preprocess(source, visual, request)
     layer = Layer.parse(request.layer or "last")
     tower: ClipResNetTower | ClipVitTower | TimmTower
     if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
@@ -64,13 +65,13 @@ def create(request: EncoderRequest) -> ModuleEncoder:
         tower = ClipVitTower(visual, layer, name=request.name)
     else:
         make_dynamic(visual.trunk)
-        tower = TimmTower(visual.trunk, layer, name=request.name, head=visual.head, projects=True)
+        tower = TimmTower(visual.trunk, layer, name=request.name, size=preprocess.size, head=visual.head, projects=True)
     if request.positions == "zero":
         zero_tables(tower, _POSITION_NAMES, of=request.name)
     return ModuleEncoder(
         request.name,
         tower,
-        preprocess=_preprocess(source, visual, request),
+        preprocess=preprocess,
         layer=str(tower.layer),
         grid_channels=tower.grid_channels,
         pooled_channels=tower.pooled_channels,

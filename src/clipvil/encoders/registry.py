@@ -33,8 +33,8 @@ from clipvil.encoders.info import EncoderInfo
 from clipvil.encoders.request import EncoderRequest
 from clipvil.errors import EncoderError
 
-# Prefix -> "module:function" that takes an EncoderRequest and returns an Encoder. A function `names()` beside it, where
-# the module has one, yields EncoderInfo for the table.
+# Prefix -> "module:function" that takes an EncoderRequest and returns an Encoder. Where the module also has a function
+# `names()`, it yields EncoderInfo for the table.
 _LIBRARIES: dict[str, str] = {
     "mini": "clipvil.encoders.mini:create",
     "open_clip": "clipvil.encoders.open_clip:create",
@@ -42,6 +42,8 @@ _LIBRARIES: dict[str, str] = {
     "hf": "clipvil.encoders.huggingface:create",
     "torchvision": "clipvil.encoders.torchvision:create",
 }
+_OPEN = ("hf",)
+"""Libraries whose names are an open set: not listed, and not imported for a listing."""
 _REGISTERED: dict[str, str] = {}
 _GROUP = "clipvil.encoders"
 
@@ -82,7 +84,7 @@ def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
     found: list[EncoderInfo] = []
     for prefix, target in _table().items():
         head = f"{prefix}/"
-        if not (head.startswith(literal) or literal.startswith(head)):
+        if not (head.startswith(literal) or literal.startswith(head)) or prefix in _OPEN:
             continue
         module = importlib.import_module(target.partition(":")[0])
         listing = cast("Callable[[], Iterable[EncoderInfo]] | None", getattr(module, "names", None))

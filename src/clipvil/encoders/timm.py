@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from clipvil.encoders.module_encoder import ModuleEncoder
 from clipvil.encoders.positions import zero_tables
 from clipvil.encoders.quickgelu import has_quickgelu
 from clipvil.encoders.request import EncoderRequest
-from clipvil.encoders.timm_tower import TimmTower
+from clipvil.encoders.timm_tower import TimmTower, is_token_network
 from clipvil.encoders.weights import downloading, find_weights, load_strict, read_state_dict, untrained
 from clipvil.errors import EncoderError
 
@@ -132,14 +131,15 @@ def _offline(request: EncoderRequest) -> ModuleEncoder:
 def _encoder(
     request: EncoderRequest, trunk: Any, *, clip: bool, projects: bool, data: Mapping[str, Any] | None = None
 ) -> ModuleEncoder:
-    layer = Layer.parse(request.layer or _default_layer(trunk, clip))
-    tower = TimmTower(trunk, layer, name=request.name, projects=projects)
+    layer = Layer.parse(request.layer or ("last+norm" if is_token_network(trunk) and not clip else "last"))
+    preprocess = _preprocess(data or resolve_model_data_config(trunk), request)
+    tower = TimmTower(trunk, layer, name=request.name, size=preprocess.size, projects=projects)
     if request.positions == "zero":
         zero_tables(tower, _POSITION_NAMES, of=request.name)
     return ModuleEncoder(
         request.name,
         tower,
-        preprocess=_preprocess(data or resolve_model_data_config(trunk), request),
+        preprocess=preprocess,
         layer=str(tower.layer),
         grid_channels=tower.grid_channels,
         pooled_channels=tower.pooled_channels,
@@ -158,11 +158,6 @@ def _preprocess(config: Mapping[str, Any], request: EncoderRequest) -> Preproces
         (int(config["input_size"][1]), int(config["input_size"][2])),
         request.channels,
     )
-
-
-def _default_layer(trunk: Any, clip: bool) -> str:
-    tokens = "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters
-    return "last+norm" if tokens and not clip else "last"
 
 
 def _is_clip(architecture: str, tag: str) -> bool:
