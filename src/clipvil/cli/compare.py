@@ -1,0 +1,105 @@
+"""`clipvil compare`: encoders x tasks x seeds in one command; a table in the terminal, results.json and report.html."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import typer
+from typer.core import TyperCommand
+
+# Options that take several values after one another, as in `--encoders A B`.
+_LISTS = ("--encoders", "--tasks", "--set")
+
+
+def spread_lists(arguments: list[str]) -> list[str]:
+    """Write `--encoders A B` as `--encoders A --encoders B`, which is what the parser underneath understands.
+
+    The values of a list end at the next word that starts with a hyphen, or at `--`. So a suite's name stands before
+    the options, not behind a list.
+    """
+    out: list[str] = []
+    current = ""
+    for number, word in enumerate(arguments):
+        if word == "--":
+            return out + arguments[number:]
+        if word.startswith("-"):
+            current = word if word in _LISTS else ""
+            out.append(word)
+        elif current and out[-1] != current:
+            out += [current, word]
+        else:
+            out.append(word)
+    return out
+
+
+class _ListCommand(TyperCommand):
+    """A command whose list options take values separated by spaces as well as repeated options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread_lists(args))
+
+
+def compare(
+    suite: Optional[str] = typer.Argument(  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+        None, help="A packaged suite (mini, easy_vqa) or a YAML file. Must stand before list options."
+    ),
+    encoders: Optional[list[str]] = typer.Option(  # noqa: UP045
+        None, "--encoders", metavar="NAME ...", help="Encoders as in `clipvil encoders`; the first is the reference."
+    ),
+    tasks: Optional[list[str]] = typer.Option(  # noqa: UP045
+        None, "--tasks", metavar="TASK ...", help="Tasks by name or recipe; default vqa."
+    ),
+    data: Optional[str] = typer.Option(  # noqa: UP045
+        None, "--data", help="YAML with the data section (paths count from its folder), or a table of questions."
+    ),
+    seeds: Optional[int] = typer.Option(None, "--seeds", min=1, help="How many seeds, counted from 0."),  # noqa: UP045
+    recipe: Optional[str] = typer.Option(None, "--recipe", help="One recipe instead of --tasks."),  # noqa: UP045
+    overrides: Optional[list[str]] = typer.Option(  # noqa: UP045
+        None, "--set", metavar="KEY=VALUE ...", help="Change every recipe, as in schedule.steps=500."
+    ),
+    question_only: Optional[bool] = typer.Option(  # noqa: UP045
+        None, "--question-only/--no-question-only", help="Add the row that sees no picture (on by default)."
+    ),
+    out: str = typer.Option(..., "--out", help="Folder for runs, features, results.json and report.html."),
+    only_report: bool = typer.Option(False, "--report-only", help="Write the report again; run nothing."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress, only the table."),
+) -> None:
+    """Compare visual encoders on a task, with intervals, costs and one report.
+
+    Run it again to go on where it was stopped. Exits with 1 when a cell failed; the others are reported all the same.
+    """
+    import shutil
+    import sys
+    from pathlib import Path
+
+    from clipvil.compare.matrix import REPORT, report_only
+    from clipvil.compare.matrix import compare as run
+    from clipvil.compare.table import WIDTH, render_table
+
+    if only_report:
+        results = report_only(out)
+    else:
+        results = run(
+            suite, out=out, encoders=encoders or None, tasks=tasks or None, data=data, seeds=seeds, recipe=recipe,
+            overrides=overrides or (), question_only=question_only, command=_command(), quiet=quiet,
+        )  # fmt: skip
+    on_terminal = sys.stdout.isatty()
+    width = max(shutil.get_terminal_size((WIDTH, 24)).columns, 60) if on_terminal else WIDTH
+    typer.echo(render_table(results, width=width, colour=on_terminal))
+    typer.echo(f"\nreport: {Path(out) / REPORT}")
+    if results.failures:
+        typer.echo(f"clipvil: {len(results.failures)} of {len(results.cells)} cells failed", err=True)
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the table."""
+    app.command("compare", cls=_ListCommand, no_args_is_help=True)(compare)
+
+
+def _command() -> str:
+    """The command line as it was typed, for the report."""
+    import shlex
+    import sys
+
+    return shlex.join(["clipvil", *sys.argv[1:]])

@@ -1,0 +1,217 @@
+"""Puts finished runs together into `Results`, again after every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clipvil.compare import protocol
+from clipvil.compare.aggregate import Aggregator, Runs, headings
+from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
+from clipvil.compare.plan import CellPlan, Plan, TaskPlan
+from clipvil.compare.results import Cell, Curve, EncoderRow, GalleryGroup, PairDifference, Results, Row, TaskInfo
+from clipvil.compare.stores import encoder_row
+from clipvil.compare.suite import BLIND
+from clipvil.training.run_files import RunResult, read_predictions
+
+_DRAWN, _DRAWN_ELSEWHERE = 4, 2
+"""Gallery entries a kind of outcome: on the first test split, and on each further one."""
+
+
+class Assembler:
+    """Collects cells; `results` may be asked at any time and says what is known by then."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._aggregator = Aggregator()
+        self._cells = {
+            _key(cell): Cell(
+                encoder=cell.entry.title, task=cell.task.name, seed=cell.seed, path=cell.path,
+                recipe_hash=cell.recipe.hash(),
+            )
+            for cell in plan.cells
+        }  # fmt: skip
+        self._runs: dict[tuple[str, str], dict[int, RunResult]] = {}
+        self._answers: dict[tuple[str, str, str, int], Answers] = {}
+        self._thumbnails: dict[str, str] = {}
+        self._groups: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+        self._about: dict[str, Any] = {}
+        self._seconds_before = 0.0
+
+    def about(self, *, command: str, environment: Mapping[str, Any], started: str, before: Results | None) -> None:
+        """What does not change while the matrix runs. `before` is what an earlier call in this folder wrote."""
+        self._about = {"command": command, "environment": dict(environment), "started": started}
+        if before is not None:
+            self._about["started"] = before.started or started
+            self._seconds_before = before.wall_seconds
+            known = {(c.encoder, c.task, c.seed): c for c in before.cells}
+            for key, cell in self._cells.items():
+                earlier = known.get(key)
+                if earlier is not None and earlier.recipe_hash == cell.recipe_hash:
+                    self._cells[key] = cell.model_copy(update={"seconds": earlier.seconds})
+
+    def clock(self, seconds: float, now: str) -> None:
+        """Seconds of this call so far, and the time of day."""
+        self._about.update(wall_seconds=self._seconds_before + seconds, updated=now)
+
+    def done(self, cell: CellPlan, run: RunResult, seconds: float | None) -> None:
+        """A cell is finished. `seconds` is what this call spent on it, None where it was finished before."""
+        key = _key(cell)
+        earlier = self._cells[key].seconds or 0.0
+        changes = {
+            "status": "done",
+            "error": "",
+            "training_seconds": run.result["seconds"]["training"],
+            "seconds": self._cells[key].seconds if seconds is None else earlier + seconds,
+        }
+        self._cells[key] = self._cells[key].model_copy(update=changes)
+        self._runs.setdefault(key[:2], {})[cell.seed] = run
+
+    def failed(self, cell: CellPlan, error: str) -> None:
+        """A cell could not be run."""
+        self._cells[_key(cell)] = self._cells[_key(cell)].model_copy(update={"status": "failed", "error": error})
+
+    def results(self) -> Results:
+        """Everything that is known now."""
+        plan, suite = self.plan, self.plan.suite
+        tasks = [self._task(task) for task in plan.tasks]
+        rows: list[Row] = []
+        differences: list[PairDifference] = []
+        gallery: list[GalleryGroup] = []
+        for task in plan.tasks:
+            runs = self._task_runs(task)
+            for split in task.test_splits:
+                rows += self._rows(task, split, runs)
+                differences += self._aggregator.differences(task.name, split, runs)
+            gallery += self._gallery(task, runs)
+        return Results(
+            name=suite.name or "comparison",
+            title=suite.title or _title(suite.labels(), [task.name for task in plan.tasks]),
+            protocol=protocol.sentences(plan),
+            suite=suite.model_dump(mode="json"),
+            reference=self._reference(),
+            encoders=self._encoders(),
+            tasks=tasks,
+            rows=rows,
+            differences=differences,
+            curves=self._curves(),
+            gallery=gallery,
+            cells=list(self._cells.values()),
+            **self._about,
+        )
+
+    def _task_runs(self, task: TaskPlan) -> dict[str, Runs]:
+        labels = self.plan.suite.labels()
+        return {label: self._runs[label, task.name] for label in labels if (label, task.name) in self._runs}
+
+    def _rows(self, task: TaskPlan, split: str, runs: Mapping[str, Runs]) -> list[Row]:
+        found = []
+        for label, by_seed in runs.items():
+            groups = self._groups_of(task, split, by_seed)
+            found.append(self._aggregator.row(label, task.name, split, by_seed, groups))
+        return found
+
+    def _groups_of(self, task: TaskPlan, split: str, runs: Runs) -> dict[str, dict[str, str]]:
+        """Record id -> heading -> group: the breakdowns that the task reports, read from the records' own fields."""
+        key = (task.name, split)
+        if key not in self._groups:
+            names = headings(list(runs.values()), split)
+            self._groups[key] = {
+                record_id(record): {name: getattr(record, name, "") for name in names}
+                for record in task.datasets[split].records
+            }
+        return self._groups[key]
+
+    def _reference(self) -> str:
+        """The chosen reference; should none of its runs have finished, the first encoder that has one."""
+        chosen = self.plan.suite.chosen_reference()
+        finished = [label for label in self.plan.suite.labels() if any(label == key[0] for key in self._runs)]
+        return chosen if chosen in finished or not finished else finished[0]
+
+    def _encoders(self) -> list[EncoderRow]:
+        rows = []
+        for entry in self.plan.suite.entries():
+            # Any cell of the encoder will do, a corpus is as good as another for what its pictures cost.
+            cell = next(cell for cell in self.plan.cells if cell.entry.title == entry.title)
+            rows.append(encoder_row(entry, self.plan.slugs[entry.title], cell, self.plan))
+        return rows
+
+    def _task(self, task: TaskPlan) -> TaskInfo:
+        runs = [run for by_seed in self._task_runs(task).values() for run in by_seed.values()]
+        result = runs[0].result if runs else {}
+        recipe = task.recipe.to_values()
+        for varied in ("encoder", "seed"):
+            recipe.pop(varied)
+        recipe["data"] = dict(task.data)
+        return TaskInfo(
+            name=task.name,
+            task=task.recipe.task,
+            metric=result.get("metric", ""),
+            mode=result.get("mode", ""),
+            splits=task.test_splits,
+            data=protocol.data_line(task),
+            fingerprints={name: dataset.fingerprint[:16] for name, dataset in task.datasets.items()},
+            sizes={name: len(dataset.records) for name, dataset in task.datasets.items()},
+            recipe=recipe,
+        )
+
+    def _curves(self) -> list[Curve]:
+        return [
+            Curve(
+                encoder=label,
+                task=task,
+                seed=seed,
+                points=[(point["step"], point["value"]) for point in run.result["learning_curve"]],
+                best_step=run.result["best"]["step"],
+            )
+            for (label, task), by_seed in self._runs.items()
+            for seed, run in sorted(by_seed.items())
+        ]
+
+    def _gallery(self, task: TaskPlan, runs: Mapping[str, Runs]) -> list[GalleryGroup]:
+        floor = next((entry.title for entry in self.plan.suite.entries() if entry.name == BLIND), None)
+        lead = self._reference()
+        if lead not in runs or lead == floor:
+            return []
+        groups: list[GalleryGroup] = []
+        for place, split in enumerate(task.test_splits):
+            answers = {label: self._answers_of(task, label, split, min(by_seed)) for label, by_seed in runs.items()}
+            records = {record_id(record): record for record in task.datasets[split].records}
+            groups += choose(
+                task.name, split, answers, records, lead=lead, floor=floor,
+                per_kind=_DRAWN if place == 0 else _DRAWN_ELSEWHERE,
+                thumbnail=partial(self._thumbnail, task.datasets[split].pictures),
+            )  # fmt: skip
+        return groups
+
+    def _answers_of(self, task: TaskPlan, label: str, split: str, seed: int) -> Answers:
+        key = (task.name, label, split, seed)
+        if key not in self._answers:
+            path = next(c.path for c in self._cells.values() if (c.encoder, c.task, c.seed) == (label, task.name, seed))
+            self._answers[key] = {
+                prediction.record_id: (prediction, score)
+                for prediction, score in read_predictions(self.plan.out / path, split)
+                if score is not None
+            }
+        return self._answers[key]
+
+    def _thumbnail(self, pictures: Mapping[str, Path], image_id: str) -> str:
+        if image_id not in self._thumbnails:
+            path = pictures[image_id]
+            try:
+                self._thumbnails[image_id] = make_thumbnail(path.read_bytes(), str(path))
+            except OSError:
+                self._thumbnails[image_id] = ""
+        return self._thumbnails[image_id]
+
+
+def _key(cell: CellPlan) -> tuple[str, str, int]:
+    return (cell.entry.title, cell.task.name, cell.seed)
+
+
+def _title(labels: list[str], tasks: list[str]) -> str:
+    encoders = [label for label in labels if label != BLIND]
+    what = f"{len(encoders)} visual encoders" if len(encoders) > 1 else "".join(encoders) or BLIND
+    return f"{what} on {', '.join(tasks)}"

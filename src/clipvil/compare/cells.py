@@ -1,0 +1,84 @@
+"""One cell of the matrix: skipped when it is finished, resumed when it was killed, made anew when it is another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from clipvil.compare.plan import CellPlan
+from clipvil.errors import ClipvilError
+from clipvil.features.base import FeatureSource
+from clipvil.files import atomic_write_json
+from clipvil.training.recipe import Recipe
+from clipvil.training.run import train
+from clipvil.training.run_files import RunResult, read_run
+
+_MARK = "cell.json"
+
+
+def finished(cell: CellPlan, out: Path) -> RunResult | None:
+    """The run of a cell that has nothing left to do, or None.
+
+    Raises:
+        CheckpointError: the run says that it is finished, but its files are damaged.
+    """
+    folder = out / cell.path
+    if _mark(folder) != cell.key() or not (folder / "result.json").exists():
+        return None
+    return read_run(folder)
+
+
+def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool = False) -> RunResult:
+    """Train a cell, from its last checkpoint where there is one.
+
+    A folder that holds another run (of a suite that was changed since) is set aside under a new name, never removed.
+    Raises whatever `clipvil.training.run.train` raises.
+    """
+    folder = out / cell.path
+    begun = (folder / "recipe.yaml").exists()
+    if begun and _mark(folder) != cell.key():
+        _set_aside(folder)
+        begun = False
+    atomic_write_json(folder / _MARK, {"key": cell.key()})
+    # The same key with another hash: only the place of the data differs, as after the folder was moved.
+    moved = begun and Recipe.from_file(folder / "recipe.yaml").hash() != cell.recipe.hash()
+    try:
+        train(
+            cell.recipe, folder, features=features, datasets=cell.task.datasets,
+            resume=begun, allow_older=True, allow_recipe_change=moved, quiet=quiet,
+        )  # fmt: skip
+    finally:
+        # Checkpoints serve resuming alone; best.safetensors has the weights that count.
+        if (folder / "result.json").exists():
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return read_run(folder)
+
+
+def one_line(error: Exception) -> str:
+    """An error as it stands in the report: what went wrong, on one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ClipvilError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def debugging() -> bool:
+    """Whether `--debug` asks for tracebacks instead of lines."""
+    return bool(os.environ.get("CLIPVIL_DEBUG"))
+
+
+def _mark(folder: Path) -> str | None:
+    try:
+        value = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value.get("key") if isinstance(value, dict) else None
+
+
+def _set_aside(folder: Path) -> None:
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    folder.replace(target)

@@ -1,0 +1,166 @@
+"""What a suite comes to: the recipe of every cell, the data they share, the folders they lie in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
+from clipvil.errors import DataError, UsageError
+from clipvil.training.inputs import is_labelled, load_datasets
+from clipvil.training.recipe import Recipe
+from clipvil.training.recipe_files import packaged_recipes, read_recipe_file
+
+if TYPE_CHECKING:
+    from clipvil.datasets.base import Dataset
+
+TRAINING_SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of the suite: its recipe without encoder and seed, and its corpus, read once for all cells."""
+
+    name: str
+    recipe: Recipe
+    data: Mapping[str, Any]
+    """The data section as it was written, `{out}` in it: the same wherever the comparison lies."""
+    datasets: Mapping[str, Dataset]
+
+    @property
+    def test_splits(self) -> list[str]:
+        """Splits to report, the ordinary test split first; `val` where the corpus has no answered test split."""
+        names = [
+            name for name in self.datasets if name not in TRAINING_SPLITS and is_labelled(self.datasets[name].records)
+        ]
+        return names or ["val"]
+
+    @property
+    def data_key(self) -> str:
+        """Eight hex digits that stand for the corpus: part of the names of feature stores."""
+        text = json.dumps([dict(self.data), sorted(self.pictures())], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+    def pictures(self) -> dict[str, Path]:
+        """Every picture of every split, once."""
+        return {image_id: path for dataset in self.datasets.values() for image_id, path in dataset.pictures.items()}
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One training run: which, with what recipe, and in which folder."""
+
+    entry: EncoderEntry
+    task: TaskPlan
+    seed: int
+    recipe: Recipe
+    path: str
+    """Relative to the folder of the comparison."""
+
+    def key(self) -> str:
+        """A hash of everything that can change the result, wherever the comparison and its data lie."""
+        values = self.recipe.model_copy(update={"data": dict(self.task.data)}).hash()
+        data = {name: dataset.fingerprint for name, dataset in self.task.datasets.items()}
+        return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole matrix, encoder by encoder, so that one feature store at a time is in use."""
+
+    suite: Suite
+    out: Path
+    tasks: tuple[TaskPlan, ...]
+    cells: tuple[CellPlan, ...]
+    slugs: Mapping[str, str] = field(default_factory=dict)
+
+    def store_path(self, cell: CellPlan) -> Path | None:
+        """The feature store of a cell, shared by seeds and tasks; None for the question-only row."""
+        if cell.entry.name == BLIND:
+            return None
+        return self.out / "features" / f"{self.slugs[cell.entry.title]}-{cell.task.data_key}"
+
+
+def make_plan(suite: Suite, out: Path) -> Plan:
+    """Read recipes and data of a suite.
+
+    Raises:
+        RecipeError, DataError, UsageError: the recipe, the data or the combination is wrong; nothing was computed yet.
+    """
+    loaded: dict[str, Mapping[str, Dataset]] = {}
+    tasks = tuple(_task(name, suite, out, loaded) for name in suite.tasks)
+    slugs = unique_slugs(suite.labels())
+    folders = unique_slugs([task.name for task in tasks])
+    cells = []
+    for entry in suite.entries():
+        for task in tasks:
+            for seed in suite.seeds:
+                path = f"cells/{folders[task.name]}/{slugs[entry.title]}/seed-{seed}"
+                cells.append(CellPlan(entry, task, seed, _recipe(entry, task, seed), path))
+    plan = Plan(suite, out, tasks, tuple(cells), slugs)
+    return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
+
+
+def recipe_for(task: str, data_format: str | None) -> str:
+    """The recipe that a task's name stands for: a file, a packaged recipe, or the packaged one that fits the data.
+
+    Raises:
+        UsageError: there is none.
+    """
+    packaged = packaged_recipes()
+    if Path(task).is_file() or task in packaged:
+        return task
+    fitting = [f"{data_format}/{task}", f"{task}/{data_format}", f"custom/{task}", f"mini/{task}"]
+    found = next((name for name in fitting if name in packaged), None)
+    if found is None:
+        raise UsageError(f"no recipe for the task '{task}'; name a file or one of {', '.join(packaged)}")
+    return found
+
+
+def _task(name: str, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dataset]]) -> TaskPlan:
+    source = recipe_for(name, (suite.data or {}).get("format"))
+    values, where = read_recipe_file(source)
+    if suite.data is not None:
+        values = {**values, "data": suite.data}
+    written = Recipe.from_values(values, suite.overrides, where=where)
+    data = written.data
+    if not data:
+        raise UsageError(f"{where} names no data; give --data")
+    recipe = written.model_copy(update={"data": _expanded(data, out)})
+    key = json.dumps(recipe.data, sort_keys=True, default=str)
+    if key not in loaded:
+        loaded[key] = load_datasets(recipe.data)
+    for split in TRAINING_SPLITS:
+        if split not in loaded[key]:
+            raise DataError(f"the data has no split '{split}' (it has {', '.join(loaded[key])}): a comparison trains")
+    return TaskPlan(slug(Path(name).stem if Path(name).is_file() else name), recipe, data, loaded[key])
+
+
+def _recipe(entry: EncoderEntry, task: TaskPlan, seed: int) -> Recipe:
+    encoder = task.recipe.encoder.model_copy(update={"name": entry.name, **entry.choices()})
+    return task.recipe.model_copy(update={"encoder": encoder, "seed": seed})
+
+
+def _with_store(plan: Plan, cell: CellPlan) -> CellPlan:
+    """The recipe that is written beside a run names its store, so that `clipvil evaluate` on the run finds it."""
+    store = plan.store_path(cell)
+    if store is None:
+        return cell
+    features = cell.recipe.features.model_copy(update={"store": str(store)})
+    recipe = cell.recipe.model_copy(update={"features": features})
+    return CellPlan(cell.entry, cell.task, cell.seed, recipe, cell.path)
+
+
+def _expanded(value: Any, out: Path) -> Any:
+    """Put the folder of the comparison in the place of `{out}`."""
+    if isinstance(value, str):
+        return value.replace("{out}", str(out))
+    if isinstance(value, Mapping):
+        return {key: _expanded(item, out) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_expanded(item, out) for item in value]
+    return value

@@ -1,0 +1,47 @@
+"""The method of a comparison in sentences, said from the plan itself, so that text and run cannot disagree."""
+
+from __future__ import annotations
+
+from clipvil.compare.plan import Plan, TaskPlan
+from clipvil.compare.suite import BLIND
+
+
+def sentences(plan: Plan) -> list[str]:
+    """What was held equal, what was varied, how the numbers and their intervals came about."""
+    seeds = ", ".join(str(seed) for seed in plan.suite.seeds)
+    many = len(plan.suite.seeds) > 1
+    out = [
+        "Every encoder is frozen: its features are computed once a picture, and the same task model is trained on them "
+        "from scratch by the same recipe. Nothing is tuned for one encoder.",
+        f"Seeds: {seeds}. A seed fixes the order of the batches for all encoders alike, and the initial weights "
+        "wherever shapes agree.",
+        *(_selection(task) for task in plan.tasks),
+        "Intervals are 95 % percentile intervals of a bootstrap that redraws pictures with all their questions (2,000 "
+        "draws)"
+        + (", after the seeds were averaged record by record. " if many else ". ")
+        + "They say how far another sample of pictures could move a number; how far another training run could, the "
+        + ("single seeds show." if many else "single run cannot show."),
+        "Differences are paired record by record before the same bootstrap; p is twice the smaller share of draws on "
+        "either side of zero. No correction is made for the number of pairs looked at.",
+    ]
+    if any(entry.name == BLIND for entry in plan.suite.entries()):
+        out.append(
+            f"{BLIND} is the same model with one constant cell in place of the picture: what the questions alone "
+            "give away."
+        )
+    return out
+
+
+def data_line(task: TaskPlan) -> str:
+    """The data section on one line."""
+    return ", ".join(f"{key}: {value}" for key, value in task.data.items())
+
+
+def _selection(task: TaskPlan) -> str:
+    judged = " and ".join(task.test_splits)
+    if task.test_splits == ["val"]:
+        return (
+            f"{task.name}: trained on train; the step is chosen by the score on val, which is also what is reported, "
+            "for want of an answered test split: all rows are a little too good."
+        )
+    return f"{task.name}: trained on train, the step chosen by the score on val; {judged} looked at once, at the end."

@@ -1,0 +1,154 @@
+"""`report.html`: one file that needs nothing else, not even a network, and loads nothing even if told to."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from string import Template
+
+import yaml
+
+from clipvil.compare import sections, wording
+from clipvil.compare.gallery_section import gallery_section
+from clipvil.compare.html import Html, el, join
+from clipvil.compare.results import Results, TaskInfo
+from clipvil.files import atomic_write
+
+
+def write_report(results: Results, path: str | Path) -> Path:
+    """Write the report, whole or not at all; returns its path."""
+    path = Path(path)
+    with atomic_write(path) as stream:
+        stream.write(render(results).encode("utf-8"))
+    return path
+
+
+def render(results: Results) -> str:
+    """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
+    template = Template(_packaged("report.html"))
+    body = [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
+    return template.substitute(
+        title=join(results.title),
+        style=_packaged("report.css"),
+        header=_header(results),
+        notice=_notice(results) or "",
+        body=join(*body),
+        method=_method(results),
+    )
+
+
+def _packaged(name: str) -> str:
+    return importlib.resources.files("clipvil.compare").joinpath(name).read_text(encoding="utf-8")
+
+
+def _header(results: Results) -> Html:
+    findings = []
+    for task in results.tasks:
+        findings.append(el("p", wording.finding(results, task), class_="finding"))
+        shifted = wording.shift_finding(results, task)
+        if shifted:
+            findings.append(el("p", shifted, class_="finding second"))
+    runs = sum(cell.status == "done" for cell in results.cells)
+    facts = (
+        results.updated[:10],
+        wording.plural(runs, "run"),
+        f"{wording.duration(results.wall_seconds)} of wall time",
+        f"clipvil {results.environment.get('clipvil', '')}",
+    )
+    return el("header", el("h1", results.title), *findings, el("p", " \u00b7 ".join(facts), class_="facts"))
+
+
+def _notice(results: Results) -> Html | None:
+    """What is missing, before any number is read."""
+    open_cells = [cell for cell in results.cells if cell.status == "pending"]
+    if not results.failures and not open_cells:
+        return None
+    parts = []
+    if open_cells:
+        done = sum(cell.status == "done" for cell in results.cells)
+        text = f"Not finished: {done} of {len(results.cells)} runs are done; the numbers below are of those alone."
+        parts.append(el("p", el("strong", text)))
+    if results.failures:
+        parts.append(
+            el("p", el("strong", f"{wording.plural(len(results.failures), 'run')} failed and are missing below:"))
+        )
+        items = (f"{cell.encoder}, {cell.task}, seed {cell.seed}: {cell.error}" for cell in results.failures)
+        parts.append(el("ul", *(el("li", item) for item in items)))
+    return el("aside", *parts, class_="notice", role="note")
+
+
+def _task_section(results: Results, task: TaskInfo, *, several: bool) -> Html:
+    blocks = [
+        ("How well each encoder serves", join(
+            sections.score_table(results, task),
+            sections.difference_table(results, task),
+            sections.all_pairs(results, task),
+        )),
+        ("What it costs", sections.cost_section(results, task)),
+        ("Where the encoders differ", sections.breakdown_section(results, task)),
+        ("How the runs learned", sections.curve_section(results, task)),
+        ("What they answered", _with_rule(gallery_section(results, task, level=4 if several else 3))),
+    ]  # fmt: skip
+    shown = [el("section", el("h3" if several else "h2", title), block) for title, block in blocks if block]
+    heading = el("h2", task.name, class_="task-name") if several else None
+    return el("section", heading, *shown, class_="task")
+
+
+def _with_rule(gallery: Html | None) -> Html | None:
+    if gallery is None:
+        return None
+    rule = (
+        "Drawn by a fixed rule: records that all encoders answered are sorted by id and shuffled with seed 0, and the "
+        "first of each kind of outcome are shown, no picture twice. Answers are those of the lowest seed; the "
+        "percentage is the model's own confidence; an answer counts as right here when it earns at least half of the "
+        "score."
+    )
+    return join(el("p", rule, class_="caption"), gallery)
+
+
+def _method(results: Results) -> Html:
+    items: list[tuple[str, object]] = [
+        ("Protocol", el("ul", *(el("li", sentence) for sentence in results.protocol))),
+        ("Encoders", el("ul", *(el("li", el("b", e.label), ": ", sections.encoder_note(e)) for e in results.encoders))),
+    ]
+    for task in results.tasks:
+        items.append((f"Data of {task.name}", _data(task)))
+    items += [
+        ("Command", el("pre", el("code", results.command))),
+        ("Hardware", _hardware(results)),
+        ("Software", _software(results)),
+    ]
+    for task in results.tasks:
+        recipe = yaml.safe_dump(task.recipe, sort_keys=False, allow_unicode=True) if task.recipe else ""
+        if recipe:
+            items.append((f"Recipe of {task.name}", el("details", el("summary", "settings"), el("pre", recipe))))
+    rows = [join(el("dt", name), el("dd", value)) for name, value in items if value]
+    return el("section", el("h2", "Method"), el("dl", *rows), class_="method")
+
+
+def _data(task: TaskInfo) -> Html:
+    parts = [
+        f"{split}: {size:,} records" + (f", hash {task.fingerprints[split]}" if task.fingerprints.get(split) else "")
+        for split, size in task.sizes.items()
+    ]
+    metric = f"Scored by {task.metric}" + (f", mode {task.mode}" if task.mode else "")
+    return join(
+        el("p", metric + ("; " + task.data if task.data else "")), el("ul", *(el("li", part) for part in parts))
+    )
+
+
+def _hardware(results: Results) -> str:
+    env = results.environment
+    cpu = env.get("cpu")
+    parts = [f"{cpu.get('model')}, {cpu.get('cores')} cores" if isinstance(cpu, dict) else ""]
+    parts += [f"{env['memory_gib']} GiB of memory" if "memory_gib" in env else "", str(env.get("device", ""))]
+    return ", ".join(part for part in parts if part)
+
+
+def _software(results: Results) -> str:
+    env = results.environment
+    packages = env.get("packages")
+    known = {k: v for k, v in packages.items() if v} if isinstance(packages, dict) else {}
+    versions = [f"clipvil {env.get('clipvil', '?')}", f"Python {env.get('python', '?')}"]
+    versions += [f"{name} {version}" for name, version in known.items()]
+    return ", ".join(versions) + (f"; {env['platform']}" if "platform" in env else "")

@@ -1,0 +1,282 @@
+"""The schema of `results.json`: everything that the table and the report say, and nothing they do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clipvil.errors import DataError
+from clipvil.files import atomic_write_json
+
+SCHEMA = 1
+
+CellStatus = Literal["pending", "done", "failed"]
+
+
+class _Model(BaseModel):
+    """Strict on keys, so that a file of another schema is refused and not half understood; NaN never gets in."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Interval(_Model):
+    """A mean on the metric's own scale (0 to 100) with its 95 % interval and the number of records behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Costs(_Model):
+    """What an encoder costs; None where it was not measured (the question-only row has no encoder)."""
+
+    parameters: int | None = None
+    gflops: float | None = None
+    """Billions of multiply-adds times two, a picture at the size it was extracted with."""
+    pictures_per_second: float | None = None
+    store_bytes: float | None = None
+    """Bytes a picture in the feature store."""
+
+
+class EncoderRow(_Model):
+    """One contestant. `label` is unique and is how all other parts name it; `name` is what `create_encoder` takes.
+
+    `floor` marks the question-only row, which sees no picture.
+    """
+
+    label: str
+    name: str
+    slug: str
+    floor: bool = False
+    layer: str | None = None
+    resize: str = ""
+    precision: str = ""
+    fingerprint: str = ""
+    grid: str = ""
+    """Shape of one picture's features, as in `4 x 4 x 256`."""
+    costs: Costs = Costs()
+
+
+class TaskInfo(_Model):
+    """One task as it was run: `name` is how the suite calls it, `task` what the registry calls it."""
+
+    name: str
+    task: str
+    metric: str = ""
+    mode: str = ""
+    splits: list[str] = Field(default_factory=list)
+    """Test splits, the ordinary one first."""
+    data: str = ""
+    fingerprints: dict[str, str] = Field(default_factory=dict)
+    """Data hash of each split."""
+    sizes: dict[str, int] = Field(default_factory=dict)
+    """Records of each split."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """The recipe without encoder and seed, which are what the matrix varies."""
+
+
+class SeedScore(_Model):
+    """The score of one training run."""
+
+    seed: int
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Row(_Model):
+    """One encoder on one split of one task, over the seeds that finished.
+
+    `mean` averages the seeds record by record and then bootstraps pictures; breakdowns likewise.
+    """
+
+    encoder: str
+    task: str
+    split: str
+    per_seed: list[SeedScore]
+    mean: Interval
+    breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
+    training_seconds: float | None = None
+
+
+class Curve(_Model):
+    """Validation score by training step for one run; `best_step` is the step whose weights were tested."""
+
+    encoder: str
+    task: str
+    seed: int
+    points: list[tuple[int, float]]
+    best_step: int | None = None
+
+
+class PairDifference(_Model):
+    """`a` minus `b`, in points, by a paired bootstrap clustered by picture over the seeds both have."""
+
+    task: str
+    split: str
+    a: str
+    b: str
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+    seeds: list[int]
+
+    @property
+    def significant(self) -> bool:
+        """Whether the 95 % interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+    def flipped(self) -> PairDifference:
+        """The same comparison seen from `b`."""
+        swap = {"a": self.b, "b": self.a, "value": -self.value, "low": -self.high, "high": -self.low}
+        return self.model_copy(update=swap)
+
+
+class Reference(_Model):
+    """One reference answer and how many annotators gave it."""
+
+    answer: str
+    count: int
+
+
+class GalleryAnswer(_Model):
+    """What one encoder answered, how sure it was (0..1), and the score it got (0..100)."""
+
+    encoder: str
+    answer: str
+    confidence: float
+    score: float
+
+
+class GalleryEntry(_Model):
+    """One picture with its question and everybody's answers."""
+
+    record_id: str
+    image_id: str
+    prompt: str
+    references: list[Reference]
+    answers: list[GalleryAnswer]
+    thumbnail: str = ""
+    """Base64 of a JPEG, empty where the picture could not be read again."""
+
+
+class GalleryGroup(_Model):
+    """Entries drawn from one kind of outcome; `share` is how often the kind occurs among `total` records."""
+
+    task: str
+    split: str
+    title: str
+    share: float
+    total: int
+    entries: list[GalleryEntry]
+
+
+class Cell(_Model):
+    """One training run of the matrix."""
+
+    encoder: str
+    task: str
+    seed: int
+    path: str
+    """Relative to the folder of the comparison, so that the folder can be moved."""
+    status: CellStatus = "pending"
+    error: str = ""
+    recipe_hash: str = ""
+    seconds: float | None = None
+    training_seconds: float | None = None
+
+
+class Results(_Model):
+    """A whole comparison. `load` and `save` are the only ways to and from `results.json`."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["clipvil.compare"] = "clipvil.compare"
+    name: str
+    title: str
+    command: str = ""
+    started: str = ""
+    updated: str = ""
+    wall_seconds: float = 0.0
+    """Seconds spent by all invocations together; waiting between them does not count."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    protocol: list[str] = Field(default_factory=list)
+    suite: dict[str, Any] = Field(default_factory=dict)
+    reference: str = ""
+    """Label of the encoder that the others are compared with."""
+    encoders: list[EncoderRow] = Field(default_factory=list)
+    tasks: list[TaskInfo] = Field(default_factory=list)
+    rows: list[Row] = Field(default_factory=list)
+    differences: list[PairDifference] = Field(default_factory=list)
+    curves: list[Curve] = Field(default_factory=list)
+    gallery: list[GalleryGroup] = Field(default_factory=list)
+    cells: list[Cell] = Field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Read `results.json`. Raises DataError when it is absent, damaged or of another schema version."""
+        path = Path(path)
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError("no results here", file=path, fix="run the comparison first") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot be read as JSON ({error})", file=path) from None
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA:
+            raise DataError(f"schema version {version!r}, this clipvil reads {SCHEMA}", file=path, fix="run it again")
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(first["msg"], file=path, field=where) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write `results.json`, whole or not at all."""
+        atomic_write_json(path, self.model_dump(mode="json"))
+
+    def encoder(self, label: str) -> EncoderRow:
+        """The contestant called `label`. Raises KeyError."""
+        for encoder in self.encoders:
+            if encoder.label == label:
+                return encoder
+        raise KeyError(label)
+
+    def row(self, task: str, split: str, encoder: str) -> Row | None:
+        """The row of an encoder, or None while no seed of it has finished."""
+        for row in self.rows:
+            if (row.task, row.split, row.encoder) == (task, split, encoder):
+                return row
+        return None
+
+    def ranked(self, task: str, split: str) -> list[Row]:
+        """Rows of one split, best first."""
+        rows = [row for row in self.rows if (row.task, row.split) == (task, split)]
+        return sorted(rows, key=lambda row: -row.mean.value)
+
+    def difference(self, task: str, split: str, a: str, b: str) -> PairDifference | None:
+        """`a` minus `b`, whichever way round it was computed, or None."""
+        for pair in self.differences:
+            if (pair.task, pair.split) == (task, split):
+                if (pair.a, pair.b) == (a, b):
+                    return pair
+                if (pair.a, pair.b) == (b, a):
+                    return pair.flipped()
+        return None
+
+    @property
+    def failures(self) -> list[Cell]:
+        """Cells that failed."""
+        return [cell for cell in self.cells if cell.status == "failed"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is done."""
+        return all(cell.status == "done" for cell in self.cells)

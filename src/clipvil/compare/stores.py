@@ -1,0 +1,68 @@
+"""The features of an encoder for a corpus: extracted once, shared by all seeds and tasks, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clipvil.compare.memory import in_memory
+from clipvil.compare.plan import CellPlan, Plan
+from clipvil.compare.results import Costs, EncoderRow
+from clipvil.compare.suite import BLIND, EncoderEntry
+from clipvil.features.base import FeatureSource
+from clipvil.features.store import Store
+from clipvil.training.inputs import open_features
+
+
+def features_of(cell: CellPlan, plan: Plan, *, quiet: bool = False) -> FeatureSource:
+    """The features of a cell's pictures, extracted where they are missing and held in memory where they are small.
+
+    Raises what extraction raises: an encoder that does not exist, a store that is damaged.
+    """
+    source = open_features(cell.recipe, cell.task.datasets, plan.out / cell.path, quiet=quiet)
+    return in_memory(source) if isinstance(source, Store) else source
+
+
+def encoder_row(entry: EncoderEntry, slug: str, cell: CellPlan, plan: Plan) -> EncoderRow:
+    """What is known of an encoder: as asked for, and as its store says once there is one."""
+    row = EncoderRow(label=entry.title, name=entry.name, slug=slug, floor=entry.name == BLIND)
+    path = plan.store_path(cell)
+    if path is None or not (path / "manifest.json").exists():
+        return row
+    store = Store.open(path)
+    manifest = store.manifest
+    return row.model_copy(
+        update={
+            "layer": manifest.encoder.layer or None,
+            "resize": manifest.resize,
+            "precision": manifest.precision.choice,
+            "fingerprint": manifest.encoder.fingerprint,
+            "grid": _grid(store),
+            "costs": _costs(store.cost()),
+        }
+    )
+
+
+def _costs(cost: Mapping[str, Any]) -> Costs:
+    def number(name: str) -> float | None:
+        value = cost.get(name)
+        return float(value) if isinstance(value, (int, float)) else None
+
+    parameters = number("parameters")
+    return Costs(
+        parameters=None if parameters is None else int(parameters),
+        gflops=number("gflops"),
+        pictures_per_second=number("pictures_per_second"),
+        store_bytes=number("bytes_per_picture"),
+    )
+
+
+def _grid(store: Store) -> str:
+    """Shape of the features of the first picture; others may differ under a policy that keeps the aspect."""
+    ids = store.ids()
+    if not ids:
+        return ""
+    rows, columns, channels = store[ids[0]].grid.shape
+    return f"{rows} x {columns} x {channels}" + (
+        "" if not store.manifest.resize.startswith("native") else " and others"
+    )

@@ -1,0 +1,240 @@
+"""What is to be compared: a suite, from a YAML file, from the package, or from the command line."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.training.recipe_files import explain
+
+BLIND = "question-only"
+_TABLES = (".csv", ".tsv", ".jsonl", ".json")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderEntry(_Section):
+    """One encoder of a suite; everything but the name may be left to the recipe."""
+
+    name: str
+    label: str = ""
+    """How tables call it; the name, and what differs from the recipe, when left out."""
+    layer: str | None = None
+    positions: Literal["resized", "zero"] | None = None
+    channels: Literal["RGB", "BGR"] | None = None
+    resize: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The label, made from name and options where none was given."""
+        if self.label:
+            return self.label
+        options = [f"{key}={value}" for key, value in self.choices().items()]
+        return self.name + (f" ({', '.join(options)})" if options else "")
+
+    def choices(self) -> dict[str, str]:
+        """The options that are set, by their names in a recipe's `encoder` section."""
+        options = {"layer": self.layer, "positions": self.positions, "channels": self.channels, "resize": self.resize}
+        return {key: value for key, value in options.items() if value is not None}
+
+
+class Suite(_Section):
+    """Encoders x tasks x seeds, and the data they all share.
+
+    `tasks` are recipes (a file, a packaged name, or a task's name, for which the recipe that fits the data is taken);
+    `data` replaces the data section of every recipe, `{out}` in it stands for the folder of the comparison;
+    `overrides` are `key=value` as on the command line; `reference` is the label that differences are taken against
+    (the first encoder when left out); `question_only` adds the row of what language alone gives.
+    """
+
+    name: str = ""
+    title: str = ""
+    encoders: tuple[EncoderEntry, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(default=("vqa",), min_length=1)
+    data: dict[str, Any] | None = None
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    overrides: tuple[str, ...] = ()
+    question_only: bool = True
+    reference: str = ""
+
+    @field_validator("encoders", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [{"name": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_of_seeds(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return list(range(value))
+        return value
+
+    @model_validator(mode="after")
+    def _labels_unique(self) -> Suite:
+        seeds = [str(seed) for seed in self.seeds]
+        for what, names in (("encoder", self.labels()), ("task", list(self.tasks)), ("seed", seeds)):
+            double = next((name for name in names if names.count(name) > 1), None)
+            if double is not None:
+                raise ValueError(f"the {what} {double} comes twice; give each its own label")
+        if self.reference and self.reference not in self.labels():
+            raise ValueError(f"the reference '{self.reference}' is none of {', '.join(self.labels())}")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError("a seed is negative")
+        return self
+
+    @classmethod
+    def load(cls, name: str | Path) -> Suite:
+        """A YAML file, or a packaged suite by its name.
+
+        Raises:
+            RecipeError: no such file or suite, broken YAML, an unknown key, a wrong value.
+        """
+        path = Path(name)
+        packaged = packaged_suites()
+        if path.suffix in (".yaml", ".yml") or path.is_file():
+            text, where, title = _read(path), str(path), path.stem
+        elif str(name) in packaged:
+            source = importlib.resources.files("clipvil").joinpath("recipes", "suites", f"{name}.yaml")
+            text, where, title = source.read_text(encoding="utf-8"), f"suite {name}", str(name)
+        else:
+            raise RecipeError(f"suite '{name}': no such file or packaged suite; packaged are {', '.join(packaged)}")
+        values = _mapping(text, where)
+        return cls.from_values({"name": title, **values}, where=where)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], *, where: str = "suite") -> Suite:
+        """Validate plain values. Raises RecipeError naming the key."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise explain(error, cls, where) from None
+
+    def labels(self) -> list[str]:
+        """Labels of all rows, the floor last."""
+        blind = [BLIND] if self.question_only and all(entry.name != BLIND for entry in self.encoders) else []
+        return [entry.title for entry in self.encoders] + blind
+
+    def entries(self) -> list[EncoderEntry]:
+        """All rows to run, the floor last."""
+        added = len(self.labels()) > len(self.encoders)
+        return [*self.encoders, *([EncoderEntry(name=BLIND)] if added else [])]
+
+    def chosen_reference(self) -> str:
+        """The label that differences are taken against."""
+        return self.reference or self.encoders[0].title
+
+
+def packaged_suites() -> list[str]:
+    """Names of the suites that come with the library."""
+    folder = importlib.resources.files("clipvil").joinpath("recipes", "suites")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def read_data(path: str | Path) -> dict[str, Any]:
+    """A recipe's data section from a file: YAML, or a table of questions, which is read as `format: custom`.
+
+    Relative paths in the YAML count from its own folder, so that data and description can travel together.
+
+    Raises:
+        DataError: no such file, or no mapping with a `format`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such file", file=path, fix="--data takes a YAML file or a table of questions")
+    if path.suffix.lower() in _TABLES:
+        return {"format": "custom", "questions": path.name, "root": str(path.parent)}
+    try:
+        data = _mapping(_read(path), str(path))
+    except RecipeError as error:
+        raise DataError(str(error)) from None
+    data = data.get("data", data) if isinstance(data.get("data"), dict) else data
+    if "format" not in data:
+        raise DataError("says no format", file=path, field="format", fix="write, for example, 'format: custom'")
+    root = data.get("root")
+    if root is not None or data["format"] in ("custom", "vqa_v2"):
+        data["root"] = str(path.parent / str(root or ""))
+    return data
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9._=+-]+", "-", label).strip("-.") or "encoder"
+
+
+def unique_slugs(labels: Sequence[str]) -> dict[str, str]:
+    """Label -> folder name, kept apart where two labels give the same."""
+    out: dict[str, str] = {}
+    for label in labels:
+        name, number = slug(label), 2
+        while name in out.values():
+            name, number = f"{slug(label)}-{number}", number + 1
+        out[label] = name
+    return out
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise RecipeError(f"{where}: must be a mapping of names to values")
+    return values
+
+
+def merge(
+    suite: str | Path | Suite | None,
+    *,
+    encoders: Sequence[str | Mapping[str, Any] | EncoderEntry] | None = None,
+    tasks: Sequence[str] | None = None,
+    data: Mapping[str, Any] | str | Path | None = None,
+    seeds: int | Sequence[int] | None = None,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    question_only: bool | None = None,
+) -> Suite:
+    """A suite with some of its parts replaced; overrides are added to the suite's own.
+
+    Raises:
+        UsageError: neither a suite nor encoders were named, or `recipe` and `tasks` both.
+    """
+    if recipe is not None and tasks:
+        raise UsageError("give tasks or one recipe, not both: a recipe names its task itself")
+    values: dict[str, Any] = {}
+    if suite is not None:
+        values = (suite if isinstance(suite, Suite) else Suite.load(suite)).model_dump()
+    elif not encoders:
+        raise UsageError(f"name a suite ({', '.join(packaged_suites())}) or --encoders to compare")
+    if encoders:
+        values["encoders"] = [e.model_dump() if isinstance(e, EncoderEntry) else e for e in encoders]
+        values["reference"] = ""
+    if recipe is not None or tasks:
+        values["tasks"] = [str(recipe)] if recipe is not None else list(tasks or ())
+    if data is not None:
+        values["data"] = dict(data) if isinstance(data, Mapping) else read_data(data)
+    if seeds is not None:
+        values["seeds"] = seeds if isinstance(seeds, int) else list(seeds)
+    if question_only is not None:
+        values["question_only"] = question_only
+    values["overrides"] = [*values.get("overrides", ()), *overrides]
+    return Suite.from_values(values)

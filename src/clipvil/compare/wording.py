@@ -1,0 +1,163 @@
+"""Numbers as people read them, and the sentences that the report says of them, right whatever the numbers are."""
+
+from __future__ import annotations
+
+from clipvil.compare.results import Interval, PairDifference, Results, Row, TaskInfo
+
+MINUS = "\u2212"
+
+
+def score(value: float) -> str:
+    """A score with one decimal; a rounded zero never carries a sign."""
+    return f"{value + 0.0:.1f}".replace("-0.0", "0.0").replace("-", MINUS)
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, as `+4.2`."""
+    rounded = f"{value:+.1f}"
+    return "0.0" if rounded in ("+0.0", "-0.0") else rounded.replace("-", MINUS)
+
+
+def bounds(low: float, high: float) -> str:
+    """A 95 % interval in brackets."""
+    return f"[{score(low)}, {score(high)}]"
+
+
+def interval(item: Interval, unit: str = "") -> str:
+    """A mean with its interval."""
+    return f"{score(item.value)}{unit} {bounds(item.low, item.high)}"
+
+
+def p_value(p: float) -> str:
+    """A p-value without false precision."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def count(value: float | None) -> str:
+    """A large number with a suffix, as `1.1 M`; a dash where it was not measured."""
+    if value is None:
+        return "\u2013"
+    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= limit:
+            scaled = value / limit
+            return (f"{scaled:.1f}" if scaled < 100 else f"{scaled:.0f}") + suffix
+    return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def decimal(value: float | None) -> str:
+    """A small physical quantity with two significant digits or so; a dash where it was not measured."""
+    if value is None:
+        return "\u2013"
+    if value == 0:
+        return "0"
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")
+
+
+def size(value: float | None) -> str:
+    """Bytes, in powers of ten."""
+    return "\u2013" if value is None else f"{count(value)}B" if value >= 1000 else f"{count(value)} B"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration as `48 s` or `3 min 10 s`."""
+    if seconds is None:
+        return "\u2013"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def unit(task: TaskInfo) -> str:
+    """The unit behind a score: per cent for accuracies, nothing for other metrics."""
+    return " %" if "acc" in task.metric.lower() else ""
+
+
+def plural(n: int, word: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def difference_line(pair: PairDifference) -> str:
+    """A difference for the terminal, as `A - B: +21.3 [19.8, 22.9]`, saying so when chance may explain it."""
+    doubt = "" if pair.significant else "  (could be chance: the interval holds zero)"
+    return f"{pair.a} - {pair.b}: {signed(pair.value)} {bounds(pair.low, pair.high)}{doubt}".replace(MINUS, "-")
+
+
+def finding(results: Results, task: TaskInfo) -> str:
+    """The headline of one task: who leads on the ordinary test split, by how much, and whether that is certain."""
+    split = task.splits[0] if task.splits else ""
+    rows = results.ranked(task.name, split)
+    floors = {encoder.label for encoder in results.encoders if encoder.floor}
+    contestants = [row for row in rows if row.encoder not in floors]
+    if not contestants:
+        return f"No encoder has finished on {task.name} yet."
+    best, rest = contestants[0], contestants[1:]
+    parts = [_lead(results, task, split, best, rest)]
+    floor = next((row for row in rows if row.encoder in floors), None)
+    if floor is not None:
+        parts.append(_above_floor(results, task, split, best, floor))
+    return "; ".join(part for part in parts if part) + "."
+
+
+def shift_finding(results: Results, task: TaskInfo) -> str:
+    """A sentence on every further test split: what becomes of the lead of the ordinary one."""
+    if len(task.splits) < 2:
+        return ""
+    floors = {encoder.label for encoder in results.encoders if encoder.floor}
+    rows = [row for row in results.ranked(task.name, task.splits[0]) if row.encoder not in floors]
+    sentences = []
+    for split in task.splits[1:]:
+        there = results.row(task.name, split, rows[0].encoder) if rows else None
+        if there is None:
+            continue
+        sentence = f"On the {split} split {there.encoder} scores {interval(there.mean, unit(task))}"
+        if len(rows) > 1:
+            pair = results.difference(task.name, split, rows[0].encoder, rows[1].encoder)
+            sentence += f", {_against(pair)}" if pair else ""
+        sentences.append(sentence + ".")
+    return " ".join(sentences)
+
+
+def _lead(results: Results, task: TaskInfo, split: str, best: Row, rest: list[Row]) -> str:
+    text = f"{best.encoder} scores {interval(best.mean, unit(task))} on the {split} split"
+    if not rest:
+        return text
+    pair = results.difference(task.name, split, best.encoder, rest[0].encoder)
+    if pair is None:
+        return f"{text}, ahead of {rest[0].encoder}"
+    if pair.significant:
+        return f"{text}, {_against(pair)}"
+    second = rest[0]
+    return (
+        f"{best.encoder} ({score(best.mean.value)}{unit(task)}) and {second.encoder} "
+        f"({score(second.mean.value)}{unit(task)}) cannot be told apart on the {split} split: "
+        f"difference {signed(pair.value)} {bounds(pair.low, pair.high)}"
+    )
+
+
+def _against(pair: PairDifference) -> str:
+    if not pair.significant:
+        return f"not distinguishable from {pair.b} (difference {signed(pair.value)} {bounds(pair.low, pair.high)})"
+    side = "above" if pair.value > 0 else "below"
+    shown = pair if pair.value > 0 else pair.flipped()
+    return f"{score(shown.value)} points {side} {pair.b} {bounds(shown.low, shown.high)}"
+
+
+def _above_floor(results: Results, task: TaskInfo, split: str, best: Row, floor: Row) -> str:
+    pair = results.difference(task.name, split, best.encoder, floor.encoder)
+    if pair is None:
+        return ""
+    if not pair.significant:
+        return (
+            f"it is not distinguishable from {floor.encoder}, which sees no picture "
+            f"(difference {signed(pair.value)} {bounds(pair.low, pair.high)})"
+        )
+    side = "above" if pair.value > 0 else "below"
+    shown = pair if pair.value > 0 else pair.flipped()
+    return (
+        f"that is {score(shown.value)} points {side} {floor.encoder} {bounds(shown.low, shown.high)}, "
+        f"which sees no picture"
+    )
