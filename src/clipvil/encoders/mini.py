@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipvil.encoders.info import EncoderInfo
 from clipvil.encoders.request import EncoderRequest
-from clipvil.errors import EncoderError
+from clipvil.errors import ClipvilError, EncoderError
 
 if TYPE_CHECKING:
     from clipvil.encoders.module_encoder import ModuleEncoder
@@ -25,7 +25,7 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     if request.weights is not None or request.model not in (*_TRAINED, "random"):
         raise EncoderError(f"no encoder '{request.name}'; use mini/contrastive, mini/annotated or mini/random")
     random = request.model == "random"
-    folder = _folder("contrastive" if random else request.model, request.name)
+    folder = _folder(request.model, request.name)
     inner = replace(request, model=f"local-dir:{folder}", weights="random" if random else None)
     from clipvil.encoders import open_clip  # here, so that listing these names needs no torch
 
@@ -44,7 +44,7 @@ def _folder(model: str, name: str) -> Path:
         from clipvil.mini import weights_folder
 
         folder = Path(weights_folder(model))
-    except (ImportError, OSError, KeyError, ValueError) as problem:
+    except (ImportError, ClipvilError) as problem:
         raise EncoderError(f"{name}: the package holds no such weights ({problem}); run make mini-weights") from problem
     if not folder.is_dir():
         raise EncoderError(f"{name}: the package holds no weights at {folder}; run make mini-weights")

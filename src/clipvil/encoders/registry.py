@@ -92,6 +92,11 @@ def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
     return found
 
 
+def nearest(name: str, count: int = 3) -> list[str]:
+    """The listed names most like `name`, best first."""
+    return get_close_matches(name, [info.name for info in list_encoders()], n=count, cutoff=0.5)
+
+
 def register_encoder(prefix: str, target: str) -> None:
     """Let names `prefix/…` be built by `target` = "module:function", a function from EncoderRequest to Encoder.
 
