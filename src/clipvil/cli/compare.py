@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
@@ -40,24 +40,24 @@ class _ListCommand(TyperCommand):
 
 
 def compare(
-    suite: Optional[str] = typer.Argument(  # noqa: UP045 (typer reads the annotation at run time on Python 3.10 too)
+    suite: str | None = typer.Argument(
         None, help="A packaged suite (mini, easy_vqa) or a YAML file. Must stand before list options."
     ),
-    encoders: Optional[list[str]] = typer.Option(  # noqa: UP045
+    encoders: list[str] | None = typer.Option(
         None, "--encoders", metavar="NAME ...", help="Encoders as in `clipvil encoders`; the first is the reference."
     ),
-    tasks: Optional[list[str]] = typer.Option(  # noqa: UP045
+    tasks: list[str] | None = typer.Option(
         None, "--tasks", metavar="TASK ...", help="Tasks by name or recipe; default vqa."
     ),
-    data: Optional[str] = typer.Option(  # noqa: UP045
+    data: str | None = typer.Option(
         None, "--data", help="YAML with the data section (paths count from its folder), or a table of questions."
     ),
-    seeds: Optional[int] = typer.Option(None, "--seeds", min=1, help="How many seeds, counted from 0."),  # noqa: UP045
-    recipe: Optional[str] = typer.Option(None, "--recipe", help="One recipe instead of --tasks."),  # noqa: UP045
-    overrides: Optional[list[str]] = typer.Option(  # noqa: UP045
+    seeds: int | None = typer.Option(None, "--seeds", min=1, help="How many seeds, counted from 0."),
+    recipe: str | None = typer.Option(None, "--recipe", help="One recipe instead of --tasks."),
+    overrides: list[str] | None = typer.Option(
         None, "--set", metavar="KEY=VALUE ...", help="Change every recipe, as in schedule.steps=500."
     ),
-    question_only: Optional[bool] = typer.Option(  # noqa: UP045
+    question_only: bool | None = typer.Option(
         None, "--question-only/--no-question-only", help="Add the row that sees no picture (on by default)."
     ),
     out: str = typer.Option(..., "--out", help="Folder for runs, features, results.json and report.html."),
