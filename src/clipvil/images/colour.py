@@ -48,6 +48,8 @@ def to_rgb(image: Image.Image, *, alpha: Alpha = "white") -> Image.Image:
     if image.mode not in _PLAIN_MODES + _ALPHA_MODES:
         raise ImageError("unsupported", f"colour mode {image.mode} is not supported; save it as RGB")
     try:
+        if image.mode in ("La", "RGBa"):  # multiplied by alpha already; Pillow knows fewer ways out of these
+            image = image.convert(image.mode.upper())
         if alpha == "white" and (image.mode in _ALPHA_MODES or "transparency" in image.info):
             return _over_white(image)
         return image.convert("RGB")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,14 +32,17 @@ _TRANSPOSE = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may cost. The pixel cap is compared with the header, before any pixel is decoded.
+    """What a picture may cost. Sizes are compared with the header, before any pixel is decoded.
 
     `max_bytes` of the encoded file (64 MiB); `max_pixels` width times height (the default is the number above which
-    Pillow warns: a quarter of a GiB as RGB); `scan_budget` how many times `max_pixels` a progressive JPEG may rewrite.
+    Pillow warns: a quarter of a GiB as RGB); `max_side` the longer side (as long as a JPEG can be: resampling
+    needs memory for every source row and column); `scan_budget` how many times `max_pixels` a progressive JPEG may
+    rewrite (at the defaults a few seconds).
     """
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 89_478_485
+    max_side: int = 65_535
     scan_budget: int = 20
 
 
@@ -115,12 +119,34 @@ def _check_size(image: ImageFile.ImageFile, data: bytes, where: str, limits: Lim
         raise ImageError(
             "too_large", f"{where}: {width}x{height} pixels in the header, the cap is {limits.max_pixels} in all"
         )
+    if max(width, height) > limits.max_side:
+        raise ImageError("too_large", f"{where}: {width}x{height} pixels, the cap for a side is {limits.max_side}")
+    if image.format == "PNG":
+        _check_png(data, where)
     if image.format in ("JPEG", "MPO"):
         # Every scan of a progressive JPEG walks over all pixels and may cost a dozen bytes only. The marker cannot
         # occur inside entropy-coded data (0xFF is escaped there), so counting it is exact up to embedded thumbnails.
         scans = data.count(b"\xff\xda")
         if scans * width * height > limits.scan_budget * limits.max_pixels:
             raise ImageError("too_large", f"{where}: {scans} scans over {width}x{height} pixels")
+
+
+def _check_png(data: bytes, where: str) -> None:
+    """Compare the CRC of every critical chunk, which Pillow leaves out for the pixels themselves (PNG 1.2, 3.4)."""
+    position = 8
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
+        kind = data[position + 4 : position + 8]
+        if end + 4 > len(data):
+            break
+        critical = not kind[0] & 0x20
+        if critical and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ImageError("corrupt", f"{where}: damaged (wrong checksum at byte {position})")
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise ImageError("truncated", f"{where}: the file ends too early (no IEND chunk)")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -152,4 +178,6 @@ def _is_cut(data: bytes) -> bool:
         return len(data) < 6 or len(data) < int.from_bytes(data[2:6], "little")
     if data.startswith(b"GIF8"):
         return not tail.endswith(b";")
+    if data.startswith((b"II*\0", b"MM\0*")):  # the directory usually stands at the end
+        return len(data) < 8 or len(data) <= int.from_bytes(data[4:8], "little" if data[0] == 73 else "big")
     return False

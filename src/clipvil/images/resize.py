@@ -27,9 +27,9 @@ NAMES = (
 
 def policy(name: str) -> ResizePolicy:
     """The resize policy of this name, one of `NAMES`; raises UsageError naming what is wrong."""
-    kind, _, options = name.strip().partition(":")
+    kind, colon, options = name.strip().partition(":")
     build = _BUILDERS.get(kind)
-    if build is None:
+    if build is None or (colon and not options):
         raise UsageError(f"unknown resize policy '{name}'; known: {', '.join(NAMES)}")
     return build(options, name)
 

@@ -31,23 +31,27 @@ class FileBytes:
             raise _cannot_open(where, error, dangling=Path(self.path).is_symlink()) from error
         except ValueError as error:  # a NUL inside the name
             raise ImageError("missing", f"{where}: no file can have this name ({error})") from error
-        with os.fdopen(handle, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if stat.S_ISDIR(status.st_mode):
-                raise ImageError("unreadable", f"{where}: is a directory, not a picture")
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("unreadable", f"{where}: is not an ordinary file")
-            if status.st_size > self.max_bytes:
-                raise ImageError("too_large", f"{where}: {status.st_size} bytes, the cap is {self.max_bytes}")
-            try:
+        try:
+            self._refuse(os.fstat(handle), where)
+            with os.fdopen(handle, "rb", closefd=False) as stream:
                 data = stream.read(self.max_bytes + 1)
-            except OSError as error:
-                raise ImageError("unreadable", f"{where}: cannot be read ({error.strerror})") from error
+        except OSError as error:
+            raise ImageError("unreadable", f"{where}: cannot be read ({error.strerror})") from error
+        finally:
+            os.close(handle)
         if not data:
             raise ImageError("empty", f"{where}: the file is empty")
         if len(data) > self.max_bytes:  # it grew meanwhile
             raise ImageError("too_large", f"{where}: more than {self.max_bytes} bytes")
         return data
+
+    def _refuse(self, status: os.stat_result, where: str) -> None:
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("unreadable", f"{where}: is a directory, not a picture")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("unreadable", f"{where}: is not an ordinary file")
+        if status.st_size > self.max_bytes:
+            raise ImageError("too_large", f"{where}: {status.st_size} bytes, the cap is {self.max_bytes}")
 
 
 @dataclass(frozen=True)
