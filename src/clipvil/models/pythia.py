@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from clipvil.errors import CheckpointError, RecipeError
 from clipvil.models.layers import NonLinear, ScalarNormLinear, grid_positions, masked_softmax
+
+TextMask = Literal["published", "real"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PythiaConfig:
     fusion_size: int = 5000
     narrow_size: int = 300
     wide_size: int = 5000
-    text_mask: Literal["published", "real"] = "published"
+    text_mask: TextMask = "published"
     """`published`: LSTM and word attention run over the padding too, as the original does; `real`: words only."""
     normalise_features: bool = False
     """Layer-normalise each cell over its channels: encoders differ in scale by orders of magnitude."""
@@ -210,9 +212,20 @@ def build(
         if not (type(value) is expected or (expected is float and type(value) is int)):
             raise RecipeError(f"'model.{key}' must be {expected.__name__}, not {type(value).__name__}")
     config = dataclasses.replace(PRESETS[preset], **settings)
+    _check(config)
     if vectors is not None and "word_size" not in settings:
         config = dataclasses.replace(config, word_size=vectors.shape[1])
     return Pythia(config, words=words, answers=answers, channels=channels, vectors=vectors)
+
+
+def _check(config: PythiaConfig) -> None:
+    for name, value in dataclasses.asdict(config).items():
+        if type(value) is int and value < 1:
+            raise RecipeError(f"'model.{name}' must be at least 1, not {value}")
+    if not 0 <= config.dropout < 1:
+        raise RecipeError(f"'model.dropout' must be at least 0 and below 1, not {config.dropout}")
+    if config.text_mask not in get_args(TextMask):
+        raise RecipeError(f"'model.text_mask' must be {' or '.join(get_args(TextMask))}, not '{config.text_mask}'")
 
 
 # Our name -> the name in a checkpoint of MMF's Pythia.
