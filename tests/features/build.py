@@ -89,7 +89,7 @@ def write_store(
                 writer.fail(position, Failure(image_id, f"/pictures/{image_id}", failed[image_id], "cannot be used"))
                 continue
             pooled = as_bytes(pooled_of(number, manifest)) if manifest.encoder.pooled_channels else b""
-            placement = Placement(image_id, (100 + number, 200), (0, 1, 30, 31))
+            placement = Placement(image_id, (100 + number, 200), (-3, 1, 38, 31))
             writer.add(position, placement, shape, as_bytes(grid_of(number, shape, manifest)), pooled)
         writer.commit()
     if join:

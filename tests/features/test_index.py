@@ -99,10 +99,11 @@ def test_only_dead_leftovers_are_cleaned(tmp_path: Path) -> None:
     alive = open_locked(tmp_path / "alive", wait=False)
     temporary_path(tmp_path / "dead").write_bytes(b"half")
     (tmp_path / "kept").write_bytes(b"x")
-    assert clean_abandoned(tmp_path) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".alive.tmp", "kept"]
+    (tmp_path / ".theirs.tmp").write_bytes(b"x")
+    assert clean_abandoned(tmp_path, "alive|dead") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".alive.tmp", ".theirs.tmp", "kept"]
     alive.close()
-    assert clean_abandoned(tmp_path) == 1
+    assert clean_abandoned(tmp_path, "alive|dead") == 1
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_round_trip(tmp_path: Path, dtype: str, join: bool) -> None:
         assert features.grid.dtype == TORCH[dtype]
         assert torch.equal(features.grid, grid_of(number, SHAPES[number % 3], manifest))
         assert features.pooled is not None and torch.equal(features.pooled, pooled_of(number, manifest))
-        assert features.original_size == (100 + number, 200) and features.box == (0, 1, 30, 31)
+        assert features.original_size == (100 + number, 200) and features.box == (-3, 1, 38, 31)
 
 
 def test_batch_of_unequal_shapes_is_padded_and_masked(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ One file layout serves the index of a shard and the merged index of the whole st
     hashes    U64 [n]      64-bit hashes of the ids, ascending
     id_ends   U64 [n]      end of each id in `id_bytes`, in row order
     order     U32 [n]      row of each hash
-    rows      U32 [n, 18]  one row a picture in source order, fields of `ROW`
+    rows      U32 [n, 18]  one row a picture in source order, fields of `ROW` (the four of the box are signed)
     id_bytes  U8  [...]    the ids, UTF-8, one after another
     failures  U8  [...]    JSON lines of the pictures that failed (a shard's index; empty in the merged one)
     generations U32 [s]    which file holds each shard (merged index; empty in a shard's)
@@ -39,10 +39,10 @@ ROW = np.dtype(
         ("slot", "<u4"),  # row in the shard's `pooled`
         ("original_height", "<u4"),  # pixels of the picture as decoded and turned upright
         ("original_width", "<u4"),
-        ("box_top", "<u4"),  # the region of the encoder's canvas that holds the picture, in pixels
-        ("box_left", "<u4"),
-        ("box_height", "<u4"),
-        ("box_width", "<u4"),
+        ("box_top", "<i4"),  # where the picture lies on the encoder's canvas, in pixels; negative where it was cropped
+        ("box_left", "<i4"),
+        ("box_height", "<i4"),
+        ("box_width", "<i4"),
         ("checksum", "<u4"),  # crc32 of the record: the bytes of its grid, then of its pooled vector
         ("reserved", "<u4"),  # 0; keeps rows a multiple of 8 bytes
         ("row_checksum", "<u4"),  # crc32 of all the bytes above

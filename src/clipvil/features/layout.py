@@ -11,6 +11,8 @@ MANIFEST = manifest.NAME
 INDEX = "index.safetensors"
 FAILURES = "failures.jsonl"
 COST = "cost.json"
+OURS = r"manifest\.json|index\.safetensors|failures\.jsonl|cost\.json|shard-.*\.safetensors"
+"""Regular expression of the names this package writes; nothing else in the folder is ever removed."""
 _SHARD_INDEX = re.compile(r"shard-(\d{5,10})\.index\.safetensors")
 _SHARD_DATA = re.compile(r"shard-(\d{5,10})(?:\.(\d{1,9}))?\.safetensors")
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -70,10 +71,30 @@ def exclusive_write(path: Path) -> Iterator[IO[bytes]]:
     fsync_folder(path.parent)
 
 
-def clean_abandoned(folder: Path) -> int:
-    """Remove the temporary files of dead processes; those of live ones are locked and stay. Returns how many."""
+def create_once(path: Path, data: bytes) -> bool:
+    """Write the file unless it is there; returns whether this call wrote it. Of several callers exactly one does."""
+    with open_locked(path, wait=True) as stream:
+        # Decided under the lock: whoever held it before may have just put the file there.
+        if path.exists():
+            temporary_path(path).unlink()
+            return False
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+        temporary_path(path).replace(path)
+    fsync_folder(path.parent)
+    return True
+
+
+def clean_abandoned(folder: Path, pattern: str) -> int:
+    """Remove the temporary files of dead processes whose target's name fits the regular expression.
+
+    Those of live processes are locked and stay. Returns how many were removed.
+    """
     removed = 0
     for temporary in sorted(folder.glob(".*.tmp")):
+        if re.fullmatch(pattern, temporary.name[1:-4]) is None:
+            continue
         with contextlib.suppress(OSError), temporary.open("ab") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             temporary.unlink()

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ NAME = "manifest.json"
 SCHEMA = 1
 Positive = Annotated[int, Field(ge=1, le=1 << 31)]
 DType = Literal["float16", "bfloat16", "float32"]
+DTYPES: tuple[DType, ...] = get_args(DType)
 
 
 class _Strict(BaseModel):

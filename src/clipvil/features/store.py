@@ -108,6 +108,10 @@ class Store:
         """Ids of the pictures with usable features, in the order of the source."""
         return [self._index.id(int(row)) for row in np.flatnonzero(self._index.rows["status"] == OK)]
 
+    def rows(self) -> RowArray:
+        """The index, one row a picture in the order of the source; fields of `clipvil.features.index.ROW`."""
+        return self._index.rows
+
     def failures(self) -> list[Failure]:
         """The pictures without features, in the order of the source, each with its reason."""
         shards = layout.shards_present(self.path)
