@@ -103,6 +103,12 @@ class Row(_Model):
     breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
     training_seconds: float | None = None
 
+    def answer_kinds(self) -> list[str]:
+        """The kinds of answers in the order in which VQA is always reported, unknown ones last."""
+        usual = ("yes/no", "number", "other")
+        found = self.breakdowns.get("answer_type", {})
+        return [kind for kind in usual if kind in found] + [kind for kind in found if kind not in usual]
+
 
 class Curve(_Model):
     """Validation score by training step for one run; `best_step` is the step whose weights were tested."""

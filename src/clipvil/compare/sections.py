@@ -38,7 +38,7 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     rows = results.ranked(task.name, task.splits[0])
     everything = [row for row in results.rows if row.task == task.name]
     domain = padded([bound for row in everything for bound in (row.mean.low, row.mean.high)], share=0.03)
-    kinds = list(rows[0].breakdowns.get("answer_type", {}))
+    kinds = rows[0].answer_kinds()
     head = [_th("Encoder")]
     for split in task.splits:
         head.append(_th(split, colspan=2, class_="split"))

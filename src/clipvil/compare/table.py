@@ -46,11 +46,11 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
 
 
 def _score_heads(task: TaskInfo, rows: Sequence[Row]) -> list[str]:
-    return [*task.splits, *rows[0].breakdowns.get("answer_type", {})]
+    return [*task.splits, *rows[0].answer_kinds()]
 
 
 def _scores(results: Results, task: TaskInfo, rows: Sequence[Row]) -> list[list[str]]:
-    kinds = list(rows[0].breakdowns.get("answer_type", {}))
+    kinds = rows[0].answer_kinds()
     out = []
     for row in rows:
         cells = [wording.interval(row.mean)]
