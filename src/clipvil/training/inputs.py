@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipvil.errors import DataError
+from clipvil.errors import DataError, StoreError
 from clipvil.features.base import FeatureSource
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
     from clipvil.encoders.base import Encoder
+    from clipvil.features.store import Store
     from clipvil.training.recipe import EncoderChoice, Recipe
 
 BLIND = "question-only"
@@ -47,12 +48,13 @@ def encoder_of(choice: EncoderChoice) -> Encoder:
 
 
 def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *, quiet: bool = False) -> FeatureSource:
-    """The features of all pictures of the datasets; extracts what the store does not hold yet.
+    """The features of all pictures of the datasets, from the store that the recipe names.
 
-    The store is `features.store` of the recipe, or `features` inside the run folder.
+    The store is `features.store` of the recipe, or `features` inside `out`. A complete one is taken as it is, whatever
+    further pictures it holds; one that is not there or not finished is extracted.
 
     Raises:
-        StoreError: the store holds features of another encoder or resize policy.
+        StoreError: the store holds features of another encoder, layer, resize policy or type.
     """
     if recipe.encoder.name == BLIND:
         from clipvil.features.blind import BlindSource
@@ -63,18 +65,46 @@ def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *,
     from clipvil.images.sources import ListSource
 
     folder = Path(recipe.features.store) if recipe.features.store else out / "features"
+    if (folder / "manifest.json").exists():
+        store = Store.open(folder)
+        _check_store(store, recipe)
+        if store.complete:
+            return store
     items = {item.image_id: item for dataset in datasets.values() for item in dataset.images}
     extract(
         ListSource(list(items.values())),
         encoder=encoder_of(recipe.encoder),
         out=folder,
         resize=recipe.encoder.resize,
+        positions=recipe.encoder.positions,
         precision=recipe.features.precision,
         dtype=recipe.features.dtype,
         workers=recipe.features.workers,
         progress=not quiet,
     )
     return Store.open(folder)
+
+
+def _check_store(store: Store, recipe: Recipe) -> None:
+    """Refuse a store of another encoder than the recipe's. Builds none: its weights need not be on this machine."""
+    from clipvil.images.resize import policy
+
+    found, choice = store.manifest, recipe.encoder
+    pairs = {
+        "encoder.name": (found.encoder.name, choice.name),
+        "encoder.layer": (found.encoder.layer, choice.layer or found.encoder.layer),
+        "encoder.positions": (found.encoder.positions, choice.positions),
+        "encoder.channels": (found.encoder.preprocess.channels, choice.channels),
+        "encoder.resize": (found.resize, policy(choice.resize).name),
+        "features.dtype": (found.dtype, recipe.features.dtype),
+    }
+    if recipe.features.precision != "auto":
+        pairs["features.precision"] = (found.precision.choice, recipe.features.precision)
+    wrong = [
+        f"{field} is {here} there, {asked} in the recipe" for field, (here, asked) in pairs.items() if here != asked
+    ]
+    if wrong:
+        raise StoreError(f"{store.path}: {'; '.join(wrong)}; name another features.store or change the recipe")
 
 
 def usable(records: Sequence[Any], features: FeatureSource, split: str, *, quiet: bool = False) -> Usable:

@@ -87,8 +87,10 @@ class Loop:
             world=accelerator.num_processes,
         )
         self.dataset = StepDataset(task, records, features, self.sampler)
-        self.wrapped = accelerator.prepare(model)
-        self.model: nn.Module = accelerator.unwrap_model(self.wrapped)
+        # What is trained, and what one calls to train it: with several processes a wrapper that averages gradients.
+        # With one process `prepare` would only move the model, after importing for seconds what sharded models need.
+        self.model = model.to(accelerator.device)
+        self.wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
         self.optimiser = create_optimiser(recipe.optimiser, self.model.parameters())
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.log = MetricLog(out / "metrics.jsonl", enabled=accelerator.is_main_process)

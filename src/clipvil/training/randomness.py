@@ -23,7 +23,14 @@ def seed_everything(*parts: int | str) -> None:
     random.seed(digest)
     # The loop owns the process: a task may use the global generators of any of the three libraries.
     np.random.seed(int.from_bytes(digest[:4], "little"))  # noqa: NPY002
-    torch.manual_seed(int.from_bytes(digest[4:11], "little"))
+    seed = int.from_bytes(digest[4:11], "little")
+    # Not torch.manual_seed: where CUDA was never used it keeps a call with a formatted traceback for later, every time;
+    # a millisecond a step, and memory that grows for as long as the run lasts.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    elif torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 @contextlib.contextmanager

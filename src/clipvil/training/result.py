@@ -102,9 +102,12 @@ def describe_split(dataset: Dataset, chosen: Usable) -> dict[str, Any]:
 
 
 def describe_features(features: FeatureSource) -> dict[str, Any] | None:
-    """The manifest of a feature store; None for sources that have none."""
-    manifest = getattr(features, "manifest", None)
-    return manifest.to_json() if manifest is not None and hasattr(manifest, "to_json") else None
+    """What made the features and what that cost; None for a source that is no store."""
+    from clipvil.features.store import Store
+
+    if not isinstance(features, Store):
+        return None
+    return {**features.manifest.model_dump(mode="json"), "cost": features.cost()}
 
 
 def threads() -> int:

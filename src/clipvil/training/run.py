@@ -99,10 +99,11 @@ def evaluate(
             raise UsageError(f"override '{override}': evaluation can change data.* and features.* only")
         if override.startswith("data.") and out is None:
             raise UsageError(f"override '{override}': scores on other data are not the run's own; give --out")
+    elsewhere = any(override.startswith("data.") for override in overrides)
     out = out or run
     recipe = read_recipe(run).with_overrides(*overrides)
     datasets = datasets or load_datasets(recipe.data, (split,))
-    features = features or open_features(recipe, datasets, out, quiet=quiet)
+    features = features or open_features(recipe, datasets, out if elsewhere else run, quiet=quiet)
     task, model, assets = restore(run, recipe)
     model.to(best_device())
     spec = EncoderSpec(**assets["encoder"])

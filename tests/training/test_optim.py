@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from clipvil.training.optim import create_optimiser, learning_rate_factor, set_learning_rate
+from clipvil.training.recipe import OptimiserChoice, ScheduleChoice
+
+PYTHIA = ScheduleChoice(
+    name="multistep",
+    steps=22000,
+    warmup_steps=1000,
+    warmup_from=0.2,
+    milestones=(15000, 18000, 20000, 21000),
+    gamma=0.1,
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.2), (500, 0.6), (999, 0.9992), (1000, 1.0), (14999, 1.0), (15000, 0.1), (17999, 0.1), (18000, 0.01),
+        (20000, 1e-3), (20999, 1e-3), (21000, 1e-4), (21999, 1e-4),
+    ],
+)  # fmt: skip
+def test_the_published_pythia_schedule(step: int, factor: float) -> None:
+    assert learning_rate_factor(PYTHIA, step) == pytest.approx(factor, rel=1e-12)
+
+
+def test_cosine_goes_from_one_to_final() -> None:
+    schedule = ScheduleChoice(name="cosine", steps=110, warmup_steps=10, final=0.1)
+    assert learning_rate_factor(schedule, 0) == 0.0
+    assert learning_rate_factor(schedule, 10) == 1.0
+    assert learning_rate_factor(schedule, 60) == pytest.approx(0.55)
+    assert learning_rate_factor(schedule, 110) == pytest.approx(0.1)
+    assert learning_rate_factor(schedule, 10**6) == pytest.approx(0.1)
+
+
+def test_constant_stays() -> None:
+    schedule = ScheduleChoice(name="constant", steps=5)
+    assert {learning_rate_factor(schedule, step) for step in range(9)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adamax", "Adamax"), ("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")],
+)
+def test_each_optimiser_moves_the_weights_with_the_rate_it_is_given(name: str, kind: str) -> None:
+    layer = nn.Linear(3, 1)
+    frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+    optimiser = create_optimiser(OptimiserChoice(name=name, lr=0.5), [*layer.parameters(), frozen])  # type: ignore[arg-type]
+    assert type(optimiser).__name__ == kind
+    before = layer.weight.detach().clone()
+    layer(torch.ones(1, 3)).sum().backward()
+    set_learning_rate(optimiser, 0.0)
+    optimiser.step()
+    assert torch.equal(layer.weight, before)
+    set_learning_rate(optimiser, 0.5)
+    optimiser.step()
+    assert not torch.equal(layer.weight, before)
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == 2
+
+
+def test_options_reach_the_optimiser() -> None:
+    choice = OptimiserChoice(name="adamax", lr=0.01, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.3)
+    defaults = create_optimiser(choice, nn.Linear(1, 1).parameters()).defaults
+    assert (defaults["betas"], defaults["eps"], defaults["weight_decay"]) == ((0.8, 0.9), 1e-4, 0.3)
+    momentum = create_optimiser(OptimiserChoice(name="sgd", momentum=0.9), nn.Linear(1, 1).parameters())
+    assert momentum.defaults["momentum"] == 0.9
