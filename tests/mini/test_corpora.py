@@ -51,7 +51,7 @@ def test_questions_and_annotations_are_in_the_format_of_vqa(corpus: Corpus) -> N
         asked, answered = load(corpus, "questions", split), load(corpus, "annotations", split)
         assert set(asked) == {"info", "task_type", "data_type", "data_subtype", "license", "questions"}
         assert set(answered) == {"info", "data_type", "data_subtype", "license", "annotations"}
-        assert len(asked["questions"]) == len(answered["annotations"]) == 5 * count
+        assert len(asked["questions"]) == len(answered["annotations"]) == corpora.QUESTIONS[split] * count
         for question, annotation in zip(asked["questions"], answered["annotations"], strict=True):
             assert set(question) == {"image_id", "question", "question_id"}
             assert set(annotation) == {
@@ -96,7 +96,10 @@ def test_same_seed_same_bytes_and_pictures_do_not_depend_on_the_sizes(corpus: Co
     smaller = write_corpus(tmp_path / "smaller", {"train": 3})
     name = corpora.file_name("train", 2)
     assert (smaller.pictures("train") / name).read_bytes() == (corpus.pictures("train") / name).read_bytes()
-    assert load(smaller, "questions", "train")["questions"] == load(corpus, "questions", "train")["questions"][:15]
+    assert (
+        load(smaller, "questions", "train")["questions"]
+        == load(corpus, "questions", "train")["questions"][: 3 * corpora.QUESTIONS["train"]]
+    )
     other = write_corpus(tmp_path / "other", SIZES, 1)
     assert (other.pictures("train") / name).read_bytes() != (corpus.pictures("train") / name).read_bytes()
 

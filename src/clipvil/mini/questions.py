@@ -40,6 +40,7 @@ ANSWERS = {
 """All answers by family; an annotator who errs gives another answer of the same family."""
 SIDES = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
 TRIES = 12
+PATIENCE = 60
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,26 @@ class Asked:
 
 
 def questions(scene: Scene, count: int = 5, *, split: str = "train", seed: int = 0) -> list[Asked]:
-    """`count` different questions about a scene, of mixed types, at most two of a type."""
+    """`count` different questions about a scene, of mixed types, at most two of a type where the scene allows it.
+
+    A scene of one object has fewer than eight questions under that rule: after `PATIENCE` misses in a row a type may
+    come once more, and a scene that has nothing left to ask yields fewer than `count`.
+    """
     rng = stream(seed, "questions", split, scene.key)
     found: list[Asked] = []
-    while len(found) < count:
+    misses, limit = 0, 2
+    while len(found) < count and limit <= count:
         make = weighted(rng, list(KINDS), list(KINDS.values()))
         asked = make(rng, scene, split)
-        if asked is None or any(asked.text == other.text for other in found):
-            continue
-        if sum(asked.question_type == other.question_type for other in found) < 2:
-            found.append(asked)
+        if asked is not None and all(asked.text != other.text for other in found):
+            alike = sum(asked.question_type == other.question_type for other in found)
+            if alike < limit:
+                found.append(asked)
+                misses = 0
+                continue
+        misses += 1
+        if misses == PATIENCE:
+            misses, limit = 0, limit + 1
     return found
 
 
@@ -127,8 +138,9 @@ def _imagined(rng: random.Random, names: tuple[str, ...], split: str) -> Descrip
 
 def _is_there(rng: random.Random, scene: Scene, split: str) -> Asked | None:
     """A "no" changes one attribute of something that is there, so that each word alone may well occur."""
-    pairs = (("color", "shape"), ("texture", "shape"), ("size", "shape"), ("color", "texture"), ("size", "color"))
-    names = pairs[rng.randrange(len(pairs))]
+    # No texture by itself: with three of them most pictures show each, and the word alone would mean "yes".
+    kinds = ("shape", "color", "color shape", "texture shape", "size shape", "color texture", "size color")
+    names = tuple(kinds[rng.randrange(len(kinds))].split())
     truth = rng.random() < 0.5
     for _ in range(TRIES):
         found = describe(_any(rng, scene), names)

@@ -99,7 +99,7 @@ EVERYDAY = Priors(
     colors=_slope(len(COLORS), first=1.5, last=0.5),
     textures=(1.4, 1.0, 0.8),
     backgrounds=_slope(len(BACKGROUNDS), first=1.5, last=0.5),
-    counts=(1.0, 1.5, 1.5, 1.3, 1.0, 0.7),
+    counts=(1.6, 1.8, 1.5, 1.1, 0.7, 0.4),
     held_out=0.0,
 )
 """The splits train, val and test."""
