@@ -22,7 +22,6 @@ from clipvil.metrics.statistics import paired_difference
 from clipvil.training.run_files import read_run
 from tests.compare.corpus import write_corpus, write_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::clipvil.encoders.weights.UntrainedWarning")
 ENCODERS = ["mini/random", {"name": "mini/random", "resize": "square:64", "label": "larger"}, "nowhere/at-all"]
 
 
@@ -152,7 +151,7 @@ def test_a_damaged_run_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
-    """SIGKILL in the middle of the second cell: the first is not touched, the second ends as if nothing had happened."""
+    """SIGKILL in the middle of the second cell: the first is not touched, the second ends as if undisturbed."""
     data = write_corpus(tmp_path / "corpus")
     suite = {"encoders": ["question-only"], "tasks": [str(tmp_path / "r.yaml")], "data": data, "seeds": [0, 1]}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
@@ -189,7 +188,7 @@ def _kill_in_second_cell(suite: Path, out: Path) -> None:
 def test_what_is_wrong_from_the_start_is_said_before_anything_runs(tmp_path: Path) -> None:
     data, recipe = write_corpus(tmp_path / "corpus"), write_recipe(tmp_path / "r.yaml")
     out = tmp_path / "out"
-    with pytest.raises(RecipeError, match="schedule.step"):
+    with pytest.raises(RecipeError, match=r"schedule\.step"):
         compare(encoders=["question-only"], recipe=recipe, data=data, overrides=["schedule.step=1"], out=out)
     with pytest.raises(DataError, match="no such file"):
         compare(encoders=["question-only"], recipe=recipe, data={**data, "questions": "absent.csv"}, out=out)

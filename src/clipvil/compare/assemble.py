@@ -14,10 +14,11 @@ from clipvil.compare.plan import CellPlan, Plan, TaskPlan
 from clipvil.compare.results import Cell, Curve, EncoderRow, GalleryGroup, PairDifference, Results, Row, TaskInfo
 from clipvil.compare.stores import encoder_row
 from clipvil.compare.suite import BLIND
+from clipvil.tasks.base import Prediction
 from clipvil.training.run_files import RunResult, read_predictions
 
-_DRAWN, _DRAWN_ELSEWHERE = 4, 2
-"""Gallery entries a kind of outcome: on the first test split, and on each further one."""
+_DRAWN = 4
+"""Gallery entries a kind of outcome and split."""
 
 
 class Assembler:
@@ -176,12 +177,12 @@ class Assembler:
         if lead not in runs or lead == floor:
             return []
         groups: list[GalleryGroup] = []
-        for place, split in enumerate(task.test_splits):
+        for split in task.test_splits:
             answers = {label: self._answers_of(task, label, split, min(by_seed)) for label, by_seed in runs.items()}
             records = {record_id(record): record for record in task.datasets[split].records}
             groups += choose(
                 task.name, split, answers, records, lead=lead, floor=floor,
-                per_kind=_DRAWN if place == 0 else _DRAWN_ELSEWHERE,
+                per_kind=_DRAWN,
                 thumbnail=partial(self._thumbnail, task.datasets[split].pictures),
             )  # fmt: skip
         return groups
@@ -190,9 +191,10 @@ class Assembler:
         key = (task.name, label, split, seed)
         if key not in self._answers:
             path = next(c.path for c in self._cells.values() if (c.encoder, c.task, c.seed) == (label, task.name, seed))
+            # Without the runners-up of each answer: on a large corpus they would fill the memory.
             self._answers[key] = {
-                prediction.record_id: (prediction, score)
-                for prediction, score in read_predictions(self.plan.out / path, split)
+                p.record_id: (Prediction(p.record_id, p.image_id, p.output, p.confidence), score)
+                for p, score in read_predictions(self.plan.out / path, split)
                 if score is not None
             }
         return self._answers[key]

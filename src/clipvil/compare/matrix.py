@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,21 @@ class _Matrix:
         key = (cell.entry.title, cell.task.data_key)
         if self._features is None or self._features[0] != key:
             self._features = None  # the old ones leave the memory before the new ones come
-            self._features = (key, features_of(cell, self.plan, quiet=self.quiet))
+            with self._told():
+                self._features = (key, features_of(cell, self.plan, quiet=self.quiet))
         return self._features[1]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Warnings meant for people (untrained weights) become one line instead of a place in the code."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            yield
+        for warning in caught:
+            if issubclass(warning.category, UserWarning):
+                self._say(f"  {warning.message}")
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
     def _write(self) -> None:
         self.assembler.clock(time.monotonic() - self._start, _now())

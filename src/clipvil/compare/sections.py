@@ -130,20 +130,51 @@ def cost_section(results: Results, task: TaskInfo) -> Html | None:
         )
     if not panels:
         return None
-    inputs = [part for pair in choices for part in (pair,)]
     return join(
-        el("div", el("span", "Cost:", class_="pick-title"), *inputs, *panels, class_="picker"),
+        el(
+            "div",
+            el("span", "Cost:", class_="pick-title"),
+            *inputs,
+            *panels,
+            class_="picker",
+            role="group",
+            aria_label="cost",
+        ),
         _cost_table(results, rows, colours),
     )
 
 
 def breakdown_section(results: Results, task: TaskInfo) -> Html | None:
-    """Scores by kind of question: a dot plot of the groups where encoders differ most, and all groups as a table."""
-    split = task.splits[0] if task.splits else ""
+    """Scores by kind of question on the first test split, and folded away on the others."""
+    parts = [(split, _breakdown(results, task, split)) for split in task.splits]
+    shown = [part for _, part in parts[:1] if part]
+    shown += [el("details", el("summary", f"The same on the {split} split"), part) for split, part in parts[1:] if part]
+    return join(*shown) if shown else None
+
+
+def _breakdown(results: Results, task: TaskInfo, split: str) -> Html | None:
+    """A dot plot of the groups where encoders differ most, and all groups as a table."""
     rows = results.ranked(task.name, split)
     heading = next((h for h in ("question_type", "answer_type") if any(h in row.breakdowns for row in rows)), None)
     if heading is None:
         return None
+    groups = _groups(results, rows, heading)
+    shown = groups[:_MOST_GROUPS]
+    title = f"{task.name}: score on {split} by {heading.replace('_', ' ')}"
+    drawn = [plots.dot_rows(shown, width=width, title=title, unit=wording.unit(task)) for width in (WIDE, NARROW)]
+    few = f" The {_MOST_GROUPS} of {len(groups)} that differ most." if len(groups) > _MOST_GROUPS else ""
+    caption = (
+        f"Score on the {split} split by {heading.replace('_', ' ')}, largest difference between encoders first."
+        f"{few} Lines are 95 % intervals."
+    )
+    colours = palette(results)
+    key = el("p", *(_name(colours[row.encoder]) for row in rows), class_="key")
+    figure = el("figure", key, _responsive(*drawn), el("figcaption", caption))
+    return join(figure, _breakdown_table(groups, [row.encoder for row in rows]))
+
+
+def _groups(results: Results, rows: Sequence[Row], heading: str) -> list[plots.Group]:
+    """The groups of a breakdown, those first on which the encoders (not the floor) lie furthest apart."""
     colours = palette(results)
     groups = []
     for group in dict.fromkeys(name for row in rows for name in row.breakdowns.get(heading, {})):
@@ -153,20 +184,7 @@ def breakdown_section(results: Results, task: TaskInfo) -> Html | None:
         drawn = tuple((colours[row.encoder], _from_interval(item)) for row, item in values)
         note = f"{values[0][1].n} questions" if values else ""
         groups.append((max(seeing) - min(seeing), plots.Group(group or "(none)", note, drawn)))
-    groups.sort(key=lambda pair: (-pair[0], pair[1].label))
-    shown = [group for _, group in groups[:_MOST_GROUPS]]
-    title = f"{task.name}: score on {split} by {heading.replace('_', ' ')}"
-    drawn_plots = [plots.dot_rows(shown, width=width, title=title, unit=wording.unit(task)) for width in (WIDE, NARROW)]
-    few = f" The {_MOST_GROUPS} of {len(groups)} that differ most." if len(groups) > _MOST_GROUPS else ""
-    caption = (
-        f"Score on the {split} split by {heading.replace('_', ' ')}, largest difference between encoders first."
-        f"{few} Lines are 95 % intervals."
-    )
-    key = el("p", *(_name(colours[row.encoder]) for row in rows), class_="key")
-    return join(
-        el("figure", key, _responsive(*drawn_plots), el("figcaption", caption)),
-        _breakdown_table([group for _, group in groups], [row.encoder for row in rows]),
-    )
+    return [group for _, group in sorted(groups, key=lambda pair: (-pair[0], pair[1].label))]
 
 
 def curve_section(results: Results, task: TaskInfo) -> Html | None:
@@ -316,11 +334,12 @@ def _table(caption: Html | None, head: Iterable[Html], body: Iterable[Html], css
         el("tbody", *body),
         class_=css,
     )
-    return el("div", table, class_="scroll")
+    # Focusable, so that a table wider than the page can be scrolled with the keyboard.
+    return el("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"table of {css}")
 
 
 def _th(label: str, **attributes: object) -> Html:
-    return el("th", label, scope="colgroup" if "colspan" in attributes else "col", **attributes)
+    return el("th", label, scope="col", **attributes)
 
 
 def _name(series: plots.Series) -> Html:
