@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def reason(data: bytes, limits: Limits | None = None) -> str:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_of_the_list_decodes_to_upright_rgb(format: str) -> None:
-    lossless = {"WEBP": {"lossless": True}}.get(format, {})
+    lossless: dict[str, Any] = {"WEBP": {"lossless": True}}.get(format, {})
     image = decode(encode(photo(), format, **lossless), where="x")
     assert (image.mode, image.size) == ("RGB", (60, 40))
     difference = np.abs(np.asarray(image).astype(int) - np.asarray(photo()).astype(int))
@@ -41,9 +42,9 @@ def test_other_formats_that_pillow_knows_are_refused(format: str) -> None:
 def test_exif_orientation_is_applied_once(format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    lossless = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(format, {})
+    options: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
     stored = photo(16, 24)
-    image = decode(encode(stored, format, exif=exif, **lossless), where="x")
+    image = decode(encode(stored, format, exif=exif, **options.get(format, {})), where="x")
     pixels = np.asarray(stored)
     upright = {
         1: pixels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -30,9 +31,9 @@ def open_source(
     """Open a folder, a CSV/TSV/JSONL list, COCO or Karpathy JSON, tar shards, a zip, or a single picture.
 
     The kind is told by the path (and for `.json` by the content) unless given. Several archives are one source:
-    `shard-{000..010}.tar` (all must exist) or `shard-*.tar`. Relative paths in lists start at `images`, by default at
-    the list's own folder. Raises UsageError for an unknown kind, DataError for a path or list that is wrong, before
-    any picture is read.
+    `shard-{000..010}.tar` (all must exist), `shard-*.tar`, or a folder with kind tar or zip. Relative paths in lists
+    start at `images`, by default at the list's own folder. Raises UsageError for an unknown kind, DataError for a path
+    or list that is wrong, before any picture is read.
     """
     limits = limits or Limits()
     if kind is not None and kind not in KINDS:
@@ -41,9 +42,12 @@ def open_source(
     chosen = kind or _kind(files[0])
     if len(files) > 1 and chosen not in ("tar", "zip"):
         raise UsageError(f"{path}: a pattern is for tar and zip files only; this looks like '{chosen}'")
+    if chosen in ("tar", "zip") and files[0].is_dir():
+        files = sorted(files[0].glob(f"*.{chosen}"))
+        if not files:
+            raise DataError(f"this folder holds no .{chosen} files", file=path)
     for file in files:
-        if not file.exists():
-            raise DataError("does not exist", file=file)
+        _require(file, folder=chosen == "folder")
     if images is not None and chosen not in _READERS:
         raise UsageError(f"{path}: a folder of images goes with a list or JSON only, this is '{chosen}'")
     if chosen == "folder":
@@ -56,6 +60,15 @@ def open_source(
         item = ImageItem(files[0].name, printable(str(files[0])), FileBytes(str(files[0]), limits.max_bytes))
         return ListSource([item], files[0].name)
     return NamedSource(files[0], images or files[0].parent, _READERS[chosen](files[0]), limits)
+
+
+def _require(file: Path, *, folder: bool) -> None:
+    if not file.exists():
+        raise DataError("does not exist", file=file)
+    if file.is_dir() != folder:
+        raise DataError("is not a folder" if folder else "is a folder, not a file", file=file)
+    if not os.access(file, os.R_OK):
+        raise DataError("cannot be read (permission denied)", file=file)
 
 
 def _kind(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,12 +33,13 @@ def tar_source(shards: list[Path], limits: Limits, name: str) -> ArchiveSource:
     raises; so does the damaged rest of a shard, once, under the shard's own name. Raises DataError for a compressed,
     missing or foreign file, for a double id, and where no picture is found at all.
     """
-
-    def reader(path: str, place: tuple[int, ...], where: str) -> Reader:
-        return FileSlice(path, place[0], place[1], where, limits.max_bytes)
-
+    reader = functools.partial(_reader, limits.max_bytes)
     members = (member for number, shard in enumerate(shards) for member in _index(shard, number))
     return ArchiveSource(name, [str(shard) for shard in shards], members, reader)
+
+
+def _reader(max_bytes: int, path: str, place: tuple[int, ...], where: str) -> Reader:
+    return FileSlice(path, place[0], place[1], where, max_bytes)
 
 
 def _index(shard: Path, number: int) -> Iterator[Member]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import stat
 import struct
 import zipfile
@@ -36,12 +37,13 @@ def zip_source(files: list[Path], limits: Limits, name: str) -> ArchiveSource:
     more than 1 MiB) become items whose `read` raises. Raises DataError for a file that is no zip, for a double id, and
     where no picture is found at all.
     """
-
-    def reader(path: str, place: tuple[int, ...], where: str) -> Reader:
-        return ZipMember(path, where, limits.max_bytes, *place)
-
+    reader = functools.partial(_reader, limits.max_bytes)
     members = (member for number, file in enumerate(files) for member in _index(file, number, limits))
     return ArchiveSource(name, [str(file) for file in files], members, reader)
+
+
+def _reader(max_bytes: int, path: str, place: tuple[int, ...], where: str) -> Reader:
+    return ZipMember(path, where, max_bytes, *place)
 
 
 @dataclass(frozen=True)
