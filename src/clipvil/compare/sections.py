@@ -134,7 +134,7 @@ def cost_section(results: Results, task: TaskInfo) -> Html | None:
         el(
             "div",
             el("span", "Cost:", class_="pick-title"),
-            *inputs,
+            *choices,
             *panels,
             class_="picker",
             role="group",
