@@ -26,7 +26,7 @@ BUDGET = Budget(close_up_steps=3, whole_steps=1, batch=4, warmup_steps=2)
 def run(name: str, scratch: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     scratch.mkdir()
     if name == "contrastive":
-        return contrastive.train(contrastive.Protocol(scenes=6, budget=BUDGET), scratch, lambda line: None)
+        return contrastive.train(contrastive.Protocol(scenes=6, cycles=(BUDGET,)), scratch, lambda line: None)
     return annotated.train(annotated.Protocol(pictures=6, budget=BUDGET), scratch, lambda line: None)
 
 
@@ -41,7 +41,7 @@ def test_a_training_moves_the_weights_and_can_be_repeated(name: str, tmp_path: P
     assert not torch.equal(start["visual.layer4.0.conv1.weight"], state["visual.layer4.0.conv1.weight"])
     trained_text = not torch.equal(start["token_embedding.weight"], state["token_embedding.weight"])
     assert trained_text == (name == "contrastive")
-    assert measured["final_loss"] > 0
+    assert measured["seconds"] > 0
 
 
 def test_a_written_folder_loads_and_gives_nearly_the_same_pictures(tmp_path: Path) -> None:

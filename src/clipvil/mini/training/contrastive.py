@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +27,73 @@ class Protocol:
 
     scenes: int = 50_000
     seed: int = 0
-    budget: Budget = field(default_factory=Budget)
+    cycles: tuple[Budget, ...] = (
+        Budget(),
+        Budget(close_up_steps=2000, whole_steps=250, learning_rate=1.2e-3, warmup_steps=50),
+    )
+    """Passes with a warm-up and a fall of the learning rate each. The first equals the budget of `annotated`; the
+    second, a warm restart, goes on over the same pairs: web data come with more compute, as CLIP's did."""
     max_logit_scale: float = 100.0
 
 
-def train(protocol: Protocol, scratch: Path, log: Callable[[str], None]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Train from scratch; returns the state dict and what was measured (seconds, losses)."""
+def train(
+    protocol: Protocol,
+    scratch: Path,
+    log: Callable[[str], None],
+    *,
+    begin: int = 0,
+    weights: Mapping[str, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Train; returns the state dict and what was measured (seconds, losses).
+
+    `begin` and `weights` go on after the first `begin` cycles with the weights that those left.
+    """
     began = time.perf_counter()
     corpus = draw_pairs(SPLIT, protocol.seed, protocol.scenes, scratch)
     drawn = time.perf_counter() - began
     log(f"contrastive: drew {protocol.scenes} scenes in {drawn:.0f} s")
     torch.manual_seed(protocol.seed)
     model = build().to(memory_format=torch.channels_last)
+    if weights is not None:
+        model.load_state_dict(weights)
     model.train()
-    optimiser = make_optimiser(model, protocol.budget)
+    cycles = []
+    for number, budget in list(enumerate(protocol.cycles))[begin:]:
+        start = time.perf_counter()
+        losses = _cycle(model, corpus, budget, protocol, number, log)
+        write_weights(scratch / f"contrastive-{number}", model.state_dict())
+        cycles.append(
+            {
+                "cycle": number,
+                "seconds": round(time.perf_counter() - start, 1),
+                "final_loss": round(float(np.mean(losses[-50:])), 4),
+                "final_loss_close_ups": round(float(np.mean(losses[: budget.close_up_steps][-50:])), 4),
+            }
+        )
+    measured = {
+        "protocol": asdict(protocol),
+        "pairs": protocol.scenes * (CLOSE_UPS + 1),
+        "seconds_drawing": round(drawn, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+        "cycles": cycles,
+    }
+    return {name: value.detach() for name, value in model.state_dict().items()}, measured
+
+
+def _cycle(
+    model: nn.Module,
+    corpus: PairCorpus,
+    budget: Budget,
+    protocol: Protocol,
+    number: int,
+    log: Callable[[str], None],
+) -> list[float]:
+    """One warm-up and fall of the learning rate; returns the loss of every step."""
+    began = time.perf_counter()
+    optimiser = make_optimiser(model, budget)
     losses: list[float] = []
-    batches = _batches(corpus, protocol)
-    for step, (pictures, tokens) in enumerate(batches):
-        schedule(optimiser, protocol.budget, step)
+    for step, (pictures, tokens) in enumerate(_batches(corpus, budget, protocol.seed + number)):
+        schedule(optimiser, budget, step)
         loss = _clip_loss(model, pictures, tokens)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -53,20 +102,10 @@ def train(protocol: Protocol, scratch: Path, log: Callable[[str], None]) -> tupl
         with torch.no_grad():
             model.logit_scale.clamp_(0, float(np.log(protocol.max_logit_scale)))  # type: ignore[operator]
         losses.append(loss.item())
-        if step + 1 == protocol.budget.close_up_steps:
-            write_weights(scratch / "contrastive-close-ups", model.state_dict())
-        if step % 50 == 49 or step + 1 == protocol.budget.steps:
-            spent = time.perf_counter() - began
-            log(f"contrastive: step {step + 1}/{protocol.budget.steps} loss {np.mean(losses[-50:]):.3f} {spent:.0f} s")
-    measured = {
-        "protocol": asdict(protocol),
-        "pairs": protocol.scenes * (CLOSE_UPS + 1),
-        "seconds_drawing": round(drawn, 1),
-        "seconds": round(time.perf_counter() - began, 1),
-        "final_loss": round(float(np.mean(losses[-50:])), 4),
-        "final_loss_close_ups": round(float(np.mean(losses[: protocol.budget.close_up_steps][-50:])), 4),
-    }
-    return {name: value.detach() for name, value in model.state_dict().items()}, measured
+        if step % 50 == 49 or step + 1 == budget.steps:
+            where = f"cycle {number} step {step + 1}/{budget.steps}"
+            log(f"contrastive: {where} loss {np.mean(losses[-50:]):.3f} {time.perf_counter() - began:.0f} s")
+    return losses
 
 
 def _clip_loss(model: nn.Module, pictures: Tensor, tokens: Tensor) -> Tensor:
@@ -79,10 +118,10 @@ def _clip_loss(model: nn.Module, pictures: Tensor, tokens: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def _batches(corpus: PairCorpus, protocol: Protocol) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(corpus: PairCorpus, budget: Budget, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """First close-ups, which cost a quarter, then whole scenes; each passes over its pairs in shuffled order."""
-    rng = np.random.default_rng(protocol.seed)
-    budget, n = protocol.budget, len(corpus.pictures)
+    rng = np.random.default_rng(seed)
+    n = len(corpus.pictures)
     order = _endless(rng, n * CLOSE_UPS)
     for _ in range(budget.close_up_steps):
         picks = next(order)(budget.batch)
