@@ -136,7 +136,7 @@ def test_positions_tell_where_a_cell_lies() -> None:
 
 def test_scale_of_features_does_not_matter_when_normalised() -> None:
     words, lengths, cells, _ = batch()
-    model = tiny(normalise_features=True)
+    model = tiny(normalise=True)
     torch.testing.assert_close(
         model(words, lengths, cells).logits, model(words, lengths, 1000 * cells + 5).logits, atol=1e-3, rtol=1e-3
     )
@@ -168,7 +168,7 @@ def test_word_vectors_start_the_table() -> None:
         ({"lstm_size": "3"}, "must be int, not str"),
         ({"lstm_size": True}, "must be int, not bool"),
         ({"text_mask": "none"}, "text_mask"),
-        ({"lstm_size": 0}, "at least 1"),
+        ({"lstm_size": 0}, "lstm_size' must be larger, not 0"),
         ({"dropout": 1.5}, "dropout"),
     ],
 )

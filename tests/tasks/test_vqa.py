@@ -80,7 +80,7 @@ def test_learns_what_only_the_picture_tells(ragged: bool) -> None:
     model = model_of(task)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
+    for _ in range(100):
         picked = torch.randperm(240, generator=generator)[:60].tolist()
         loss = task.loss(model, task.collate([train[i] for i in picked], source))
         optimiser.zero_grad()

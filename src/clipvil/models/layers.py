@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,6 +46,21 @@ def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(dim)
+
+
+POSITION_FEATURES = 14
+_FREQUENCIES = (0.5, 1.0, 2.0)
+
+
+def position_features(shapes: Tensor, cells: int) -> Tensor:
+    """Where each cell lies, ready for a linear layer: (B, cells, POSITION_FEATURES).
+
+    x and y as in `grid_positions`, and their sine and cosine at three frequencies (0.5, 1 and 2 half turns over the
+    picture), so that a linear layer can tell single rows and columns of a small grid apart.
+    """
+    places = grid_positions(shapes, cells)
+    angles = [math.pi * frequency * places for frequency in _FREQUENCIES]
+    return torch.cat([places, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=-1)
 
 
 def grid_positions(shapes: Tensor, cells: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clipvil.errors import CheckpointError, RecipeError
-from clipvil.models.layers import NonLinear, ScalarNormLinear, grid_positions, masked_softmax
+from clipvil.models.layers import POSITION_FEATURES, NonLinear, ScalarNormLinear, masked_softmax, position_features
 
 TextMask = Literal["published", "real"]
 
@@ -38,27 +38,37 @@ class PythiaConfig:
     wide_size: int = 5000
     text_mask: TextMask = "published"
     """`published`: LSTM and word attention run over the padding too, as the original does; `real`: words only."""
-    normalise_features: bool = False
-    """Layer-normalise each cell over its channels: encoders differ in scale by orders of magnitude."""
+    normalise: bool = False
+    """Layer-normalise cells over their channels (encoders differ in scale by orders of magnitude), the question vector
+    and what was attended to."""
+    cell_size: int = 0
+    """Bring cells down to this many channels by a linear layer and a ReLU before anything else; 0: leave them."""
     cell_positions: bool = False
-    """Tell the attention where a cell lies: x and y of its centre enter as a learned linear term."""
+    """Tell the attention where a cell lies: its place in the grid enters the cell as a learned linear term."""
+    image_glimpses: int = 1
+    """How many attentions over the cells; what they attend to is concatenated."""
+    answer_bias: float = 0.0
+    """Where the logits start. Of many answers few are right, and learning that takes the first hundred steps."""
     dropout: float = 0.0
-    """Before every weight-normed layer of the fusion and of the heads."""
+    """On the question vector, on what was attended to, and before every weight-normed layer of the heads."""
 
 
 PRESETS: Mapping[str, PythiaConfig] = {
     "published": PythiaConfig(),
     "mini": PythiaConfig(
-        word_size=64,
-        lstm_size=192,
-        question_hidden=96,
-        attention_size=256,
-        fusion_size=384,
+        word_size=48,
+        lstm_size=96,
+        question_hidden=64,
+        attention_size=128,
+        fusion_size=256,
         narrow_size=64,
         wide_size=256,
         text_mask="real",
-        normalise_features=True,
+        normalise=True,
+        cell_size=128,
         cell_positions=True,
+        image_glimpses=2,
+        answer_bias=-4.0,
         dropout=0.1,
     ),
 }
@@ -73,13 +83,13 @@ class PythiaOutput:
     joint: Tensor
     """(B, fusion_size): enters the classifier."""
     image_attention: Tensor
-    """(B, N): weights over cells, summing to 1."""
+    """(B, N), or (B, N, G) with G > 1 image glimpses: weights over cells, summing to 1."""
     attended_image: Tensor
-    """(B, C)"""
+    """(B, G * C), glimpse after glimpse; C is the size of a cell."""
     question_vector: Tensor
     """(B, question_glimpses * lstm_size), glimpse after glimpse."""
     question_states: Tensor
-    """(B, T, lstm_size)"""
+    """(B, T, lstm_size); T is the longest question of the batch where padding is masked."""
 
 
 class QuestionEncoder(nn.Module):
@@ -87,36 +97,55 @@ class QuestionEncoder(nn.Module):
 
     def __init__(self, config: PythiaConfig) -> None:
         super().__init__()
-        self.mask = config.text_mask
         self.lstm = nn.LSTM(config.word_size, config.lstm_size, batch_first=True)
         self.hidden = nn.Linear(config.lstm_size, config.question_hidden)
         self.glimpses = nn.Linear(config.question_hidden, config.question_glimpses)
 
-    def forward(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, word_size), (B,) -> question vector (B, glimpses * lstm_size), states (B, T, lstm_size)."""
+    def forward(self, words: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, T, word_size), (B, T) or None -> question vector (B, glimpses * lstm_size), states (B, T, lstm_size)."""
+        # The LSTM reads from left to right, so padding on the right cannot reach the states of real words.
         states, _ = self.lstm(words)
         scores = self.glimpses(functional.relu(self.hidden(states)))
-        mask = None
-        if self.mask == "real":
-            # The LSTM reads from left to right, so padding on the right cannot reach the states of real words.
-            mask = (torch.arange(words.shape[1], device=words.device) < lengths.unsqueeze(1)).unsqueeze(2)
-        weights = masked_softmax(scores, mask, dim=1)
+        weights = masked_softmax(scores, None if mask is None else mask.unsqueeze(2), dim=1)
         return torch.einsum("btg,bth->bgh", weights, states).flatten(1), states
 
 
 class ImageAttention(nn.Module):
-    """One softmax over cells, from the product of a cell's and the question's projections."""
+    """Softmax over cells, from the product of a cell's and the question's projections."""
 
     def __init__(self, channels: int, question: int, config: PythiaConfig) -> None:
         super().__init__()
         self.image = NonLinear(channels, config.attention_size)
         self.question = NonLinear(question, config.attention_size)
-        self.score = ScalarNormLinear(config.attention_size, 1)
+        self.score = ScalarNormLinear(config.attention_size, config.image_glimpses)
 
     def forward(self, cells: Tensor, question: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, C), (B, Q), (B, N) or None -> weights (B, N); padded cells get 0."""
+        """(B, N, C), (B, Q), (B, N) or None -> weights (B, N, glimpses); padded cells get 0."""
         joint = self.image(cells) * self.question(question).unsqueeze(1)
-        return masked_softmax(self.score(joint).squeeze(2), mask, dim=1)
+        return masked_softmax(self.score(joint), None if mask is None else mask.unsqueeze(2), dim=1)
+
+
+class Cells(nn.Module):
+    """What the options do to the cells before the attention; without options there is no such module."""
+
+    def __init__(self, channels: int, config: PythiaConfig) -> None:
+        super().__init__()
+        self.size = config.cell_size or channels
+        self.normalise = nn.LayerNorm(channels) if config.normalise else None
+        self.reduce = nn.Linear(channels, config.cell_size) if config.cell_size else None
+        self.positions = nn.Linear(POSITION_FEATURES, self.size, bias=False) if config.cell_positions else None
+
+    def forward(self, cells: Tensor, shapes: Tensor | None) -> Tensor:
+        """(B, N, C) -> (B, N, size)."""
+        if self.normalise is not None:
+            cells = self.normalise(cells)
+        if self.reduce is not None:
+            cells = self.reduce(cells)
+        if self.positions is not None:
+            if shapes is None:
+                raise RecipeError("cell_positions needs the shapes of the grids")
+            cells = cells + self.positions(position_features(shapes, cells.shape[1]).to(cells.dtype))
+        return functional.relu(cells) if self.reduce is not None else cells
 
 
 class Head(nn.Module):
@@ -154,14 +183,20 @@ class Pythia(nn.Module):
                 self.words.weight.mul_(config.word_size**-0.5)
                 self.words.weight[0].zero_()
         question = config.question_glimpses * config.lstm_size
-        self.normalise = nn.LayerNorm(channels) if config.normalise_features else None
-        self.positions = nn.Linear(2, channels, bias=False) if config.cell_positions else None
+        self.cells = Cells(channels, config) if _touches_cells(config) else None
+        size = config.cell_size or channels
+        attended = config.image_glimpses * size
+        self.normalise_question = nn.LayerNorm(question) if config.normalise else nn.Identity()
+        self.normalise_attended = nn.LayerNorm(attended) if config.normalise else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
         self.question = QuestionEncoder(config)
-        self.attention = ImageAttention(channels, question, config)
-        self.fuse_image = NonLinear(channels, config.fusion_size, config.dropout)
-        self.fuse_question = NonLinear(question, config.fusion_size, config.dropout)
+        self.attention = ImageAttention(size, question, config)
+        self.fuse_image = NonLinear(attended, config.fusion_size)
+        self.fuse_question = NonLinear(question, config.fusion_size)
         self.narrow = Head(config.fusion_size, config.narrow_size, answers, config.dropout)
         self.wide = Head(config.fusion_size, config.wide_size, answers, config.dropout)
+        with torch.no_grad():
+            self.wide.out.bias.add_(config.answer_bias)
 
     def forward(
         self,
@@ -176,18 +211,23 @@ class Pythia(nn.Module):
         `question` (B, T) word rows and `lengths` (B,) real words; `cells` (B, N, C) flattened row by row, `mask` (B, N)
         True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with `cell_positions`.
         """
-        vector, states = self.question(self.words(question), lengths)
-        if self.normalise is not None:
-            cells = self.normalise(cells)
-        if self.positions is not None:
-            if shapes is None:
-                raise RecipeError("cell_positions needs the shapes of the grids")
-            cells = cells + self.positions(grid_positions(shapes, cells.shape[1]).to(cells.dtype))
+        real = None
+        if self.config.text_mask == "real":
+            question = question[:, : int(lengths.max())]
+            real = torch.arange(question.shape[1], device=question.device) < lengths.unsqueeze(1)
+        vector, states = self.question(self.words(question), real)
+        vector = self.dropout(self.normalise_question(vector))
+        if self.cells is not None:
+            cells = self.cells(cells, shapes)
         weights = self.attention(cells, vector, mask)
-        attended = torch.einsum("bn,bnc->bc", weights, cells)
-        joint = self.fuse_image(attended) * self.fuse_question(vector)
+        attended = torch.einsum("bng,bnc->bgc", weights, cells).flatten(1)
+        joint = self.fuse_image(self.dropout(self.normalise_attended(attended))) * self.fuse_question(vector)
         logits = self.narrow(joint) + self.wide(joint)
-        return PythiaOutput(logits, joint, weights, attended, vector, states)
+        return PythiaOutput(logits, joint, weights.squeeze(2), attended, vector, states)
+
+
+def _touches_cells(config: PythiaConfig) -> bool:
+    return config.normalise or config.cell_size > 0 or config.cell_positions
 
 
 def build(
@@ -220,8 +260,8 @@ def build(
 
 def _check(config: PythiaConfig) -> None:
     for name, value in dataclasses.asdict(config).items():
-        if type(value) is int and value < 1:
-            raise RecipeError(f"'model.{name}' must be at least 1, not {value}")
+        if type(value) is int and value < (0 if name == "cell_size" else 1):
+            raise RecipeError(f"'model.{name}' must be larger, not {value}")
     if not 0 <= config.dropout < 1:
         raise RecipeError(f"'model.dropout' must be at least 0 and below 1, not {config.dropout}")
     if config.text_mask not in get_args(TextMask):
