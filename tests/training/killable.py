@@ -19,7 +19,7 @@ def main(out: Path, workers: int, begun: Connection) -> None:
     os.setsid()
     features, splits = toy_world()
     recipe = toy_recipe(
-        schedule__steps=60, training__evaluate_every=7, training__checkpoint_every=2, training__log_every=3,
+        schedule__steps=40, training__evaluate_every=7, training__checkpoint_every=2, training__log_every=3,
         training__loader_workers=workers,
     )  # fmt: skip
     begun.send(True)

@@ -126,7 +126,7 @@ def test_differences_name_the_fields() -> None:
 
 def test_a_recipe_cannot_be_changed_in_place() -> None:
     with pytest.raises(Exception, match="frozen"):
-        Recipe().seed = 3  # type: ignore[misc]
+        Recipe().seed = 3
 
 
 def test_an_unknown_name_lists_what_is_packaged() -> None:

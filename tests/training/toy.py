@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipvil.datasets.base import Dataset
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError
 from clipvil.features.base import GridBatch
@@ -22,17 +22,6 @@ from clipvil.training.recipe import Recipe
 
 COLOURS = ("red", "green", "blue")
 SIDES = ("left", "right")
-
-
-@dataclass(frozen=True)
-class ToyDataset:
-    """What the dataset registry returns, as far as training looks at it."""
-
-    name: str
-    split: str
-    records: tuple[Question, ...]
-    fingerprint: str
-    images: Any = None
 
 
 class ToyFeatures:
@@ -66,7 +55,7 @@ class ToyTask:
 
     name = "toy"
     metric = "accuracy"
-    record_type = Question
+    record_type: type = Question
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         self.answers: list[str] = []
@@ -140,12 +129,12 @@ def toy_recipe(**changes: Any) -> Recipe:
     return recipe.with_overrides(*(f"{key.replace('__', '.')}={value}" for key, value in changes.items()))
 
 
-def toy_world(pictures: int = 200, absent: Sequence[str] = ()) -> tuple[ToyFeatures, dict[str, ToyDataset]]:
+def toy_world(pictures: int = 200, absent: Sequence[str] = ()) -> tuple[ToyFeatures, dict[str, Dataset]]:
     """Features and splits: three quarters train, an eighth val, an eighth test."""
     features = ToyFeatures(pictures, absent=absent)
     edges = [0, pictures * 6 // 8, pictures * 7 // 8, pictures]
     splits = {
-        name: ToyDataset("toy", name, features.questions(range(*edges[i : i + 2])), f"fingerprint-{name}-{pictures}")
+        name: Dataset("toy", name, features.questions(range(*edges[i : i + 2])), {})
         for i, name in enumerate(("train", "val", "test"))
     }
     return features, splits

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from clipvil.features.base import FeatureSource
 from clipvil.progress import progress
 from clipvil.tasks.base import Prediction, Task
-from clipvil.training.loader import to_device
+from clipvil.training.loader import ordered_loader, to_device
 from clipvil.training.randomness import seed_everything
 
 if TYPE_CHECKING:
@@ -62,13 +62,7 @@ def predict_all(
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     mine = range(rank, len(chunks), world)
     device = next(iter(model.parameters())).device
-    loader: DataLoader[dict[str, Tensor]] = DataLoader(
-        chunks,
-        batch_size=None,
-        sampler=mine,
-        num_workers=workers,
-        generator=torch.Generator(),
-    )
+    loader = ordered_loader(chunks, mine, workers)
     done: dict[int, list[Prediction]] = {}
     with (
         evaluating(model),

@@ -99,10 +99,9 @@ def _check_store(store: Store, recipe: Recipe) -> None:
         "features.dtype": (found.dtype, recipe.features.dtype),
     }
     if recipe.features.precision != "auto":
-        pairs["features.precision"] = (found.precision.choice, recipe.features.precision)
-    wrong = [
-        f"{field} is {here} there, {asked} in the recipe" for field, (here, asked) in pairs.items() if here != asked
-    ]
+        # "fp32+channels_last" is fp32 in another memory layout.
+        pairs["features.precision"] = (found.precision.choice.partition("+")[0], recipe.features.precision)
+    wrong = [f"{field} is {there} there, {asked} asked" for field, (there, asked) in pairs.items() if there != asked]
     if wrong:
         raise StoreError(f"{store.path}: {'; '.join(wrong)}; name another features.store or change the recipe")
 

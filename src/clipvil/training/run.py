@@ -194,6 +194,8 @@ def _train(
     finished = _look_at_folder(out, recipe, options)
     if finished is not None:
         return finished
+    # First what is cheap: a wrong name should not be found after an hour of extraction.
+    task = create_task(recipe.task, recipe.task_settings)
     watch = Stopwatch()
     # One process writes a corpus or extracts features that are missing; the others then find them there.
     with accelerator.main_process_first():
@@ -203,8 +205,8 @@ def _train(
         features = features or open_features(recipe, datasets, out, quiet=quiet)
         watch.lap("features")
     chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
-    materials = _Materials(recipe, create_task(recipe.task, recipe.task_settings), features, datasets, chosen)
-    materials.task.prepare(chosen["train"].records)
+    materials = _Materials(recipe, task, features, datasets, chosen)
+    task.prepare(chosen["train"].records)
     if accelerator.is_main_process:
         _write_beginnings(out, recipe, materials.assets(), options)
     loop = _loop(materials, out, accelerator, quiet)
