@@ -61,12 +61,12 @@ class Vqa:
         self.settings = _settings(settings)
         self.words: Vocabulary | None = None
         self.answers: AnswerVocabulary | None = None
-        self._encoded: dict[str, tuple[list[int], int]] = {}
+        self._forget()
 
     def prepare(self, train: Sequence[Question]) -> None:
         """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
         chosen = self.settings
-        self._encoded = {}
+        self._forget()
         self.words = (
             Vocabulary.load(chosen.words)
             if chosen.words
@@ -89,7 +89,7 @@ class Vqa:
         """Take back both vocabularies. Raises DataError when they are not there."""
         self.words = Vocabulary.from_json(assets.get("words"))
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
-        self._encoded = {}
+        self._forget()
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A fresh model: `model["name"]` picks it, the rest are its sizes. Starts from torch's global seed."""
@@ -170,6 +170,11 @@ class Vqa:
             raise DataError("no predictions to submit")
         atomic_write_json(path, rows, indent=None)
 
+    def _forget(self) -> None:
+        """Drop what was worked out from other vocabularies: rows of questions, targets of answer lists."""
+        self._encoded: dict[str, tuple[list[int], int]] = {}
+        self._soft: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
+
     def _vocabularies(self) -> tuple[Vocabulary, AnswerVocabulary]:
         if self.words is None or self.answers is None:
             raise UsageError("the task vqa has no vocabularies yet; call prepare or restore first")
@@ -184,10 +189,19 @@ class Vqa:
 
     def _targets(self, records: Sequence[Question]) -> Tensor:
         _, answers = self._vocabularies()
-        targets = torch.zeros(len(records), len(answers))
+        rows: list[int] = []
+        places: list[int] = []
+        values: list[float] = []
         for row, record in enumerate(records):
-            for place, value in answers.soft_targets(record.answers).items():
-                targets[row, place] = value
+            found = self._soft.get(record.answers)
+            if found is None:
+                soft = answers.soft_targets(record.answers)
+                found = self._soft[record.answers] = (list(soft), list(soft.values()))
+            rows += [row] * len(found[0])
+            places += found[0]
+            values += found[1]
+        targets = torch.zeros(len(records), len(answers))
+        targets[rows, places] = torch.tensor(values)
         return targets
 
 
