@@ -7,6 +7,9 @@ CPU. `start` only begins the work where the device allows it; calling what it re
 from __future__ import annotations
 
 import importlib
+import io
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -171,7 +174,10 @@ class CompiledBackend(Backend):
                 f"{_MOST_SHAPES}; use --resize square or warp:HxW, or --backend torch"
             )
         try:
-            return self._program(_Traced(self._encoder).eval(), batch, self._precision)
+            # The exporters record real autograd semantics, which tensors of inference mode lack.
+            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._program(_Traced(self._encoder).eval(), torch.zeros(batch.shape), self._precision)
         except ImportError as error:
             raise EncoderError(
                 f"backend {self.name} needs packages that are not installed ({error}); "
@@ -183,11 +189,13 @@ class CompiledBackend(Backend):
 
 
 class OpenvinoProgram:
-    """A network compiled by OpenVINO for the CPU, from the traced torch module."""
+    """A network compiled by OpenVINO for the CPU, from the exported torch module."""
 
     def __init__(self, module: nn.Module, batch: Tensor, precision: Precision) -> None:
+        # Importing openvino reports the import to a server of its maker unless this part of it cannot be found.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         openvino: Any = importlib.import_module("openvino")
-        model = openvino.convert_model(module, example_input=batch, input=[list(batch.shape)])
+        model = openvino.convert_model(torch.export.export(module, (batch,)))
         hint = {"fp32": "f32", "bf16": "bf16"}[precision.kind]
         settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         self._program = openvino.Core().compile_model(model, "CPU", settings)
@@ -202,8 +210,6 @@ class OnnxProgram:
     """A network exported to ONNX, run by ONNX Runtime on the CPU."""
 
     def __init__(self, module: nn.Module, batch: Tensor, precision: Precision) -> None:
-        import io
-
         runtime: Any = importlib.import_module("onnxruntime")
         importlib.import_module("onnxscript")
         if precision.kind != "fp32":

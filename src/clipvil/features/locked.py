@@ -56,34 +56,40 @@ def open_locked(path: Path, *, wait: bool) -> IO[bytes]:
 @contextlib.contextmanager
 def exclusive_write(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` only if the block ends well; writers of one file wait for each other."""
-    stream = open_locked(path, wait=True)
-    temporary = temporary_path(path)
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            # Renamed while the lock is held: a waiting writer finds another file under the name and starts over.
-            temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with open_locked(path, wait=True) as stream, _removed_on_error(path):
+        yield stream
+        _publish(stream, path)
     fsync_folder(path.parent)
 
 
 def create_once(path: Path, data: bytes) -> bool:
     """Write the file unless it is there; returns whether this call wrote it. Of several callers exactly one does."""
-    with open_locked(path, wait=True) as stream:
+    with open_locked(path, wait=True) as stream, _removed_on_error(path):
         # Decided under the lock: whoever held it before may have just put the file there.
         if path.exists():
             temporary_path(path).unlink()
             return False
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-        temporary_path(path).replace(path)
+        _publish(stream, path)
     fsync_folder(path.parent)
     return True
+
+
+def _publish(stream: IO[bytes], path: Path) -> None:
+    """Rename while the lock is held: a waiting writer then finds another file under the name and starts over."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    temporary_path(path).replace(path)
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    """Used inside the lock, so that it is our own temporary file that goes and not that of the next writer."""
+    try:
+        yield
+    except BaseException:
+        temporary_path(path).unlink(missing_ok=True)
+        raise
 
 
 def clean_abandoned(folder: Path, pattern: str) -> int:
