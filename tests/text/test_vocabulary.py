@@ -70,7 +70,7 @@ def test_damaged_vocabulary_names_the_trouble(tmp_path: Path, text: str) -> None
 
 def test_word_vectors_as_published(tmp_path: Path) -> None:
     path = tmp_path / "glove.txt"
-    path.write_text("dog 1 2 3\nzebra 9 9 9\nred -1 0.5 2e-1\n", encoding="utf-8")
+    path.write_text("dog 1 2 3\nzebra 9 9 9\nmany . . 4 4 4\nred -1 0.5 2e-1\n", encoding="utf-8")
     table = word_vectors(Vocabulary(["red", "many", "dog"]), path)
     assert table.shape == (7, 3)
     assert table[:4].flatten().tolist() == pytest.approx([x for x in (0.0, 0.1, 0.2, 0.3) for _ in range(3)])

@@ -49,7 +49,7 @@ class AnswerVocabulary:
     def load(cls, path: str | Path) -> AnswerVocabulary:
         """Read a text file with one answer a line, such as MMF's `answers_vqa.txt`; `<unk>` moves to the front."""
         try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+            lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the answers ({error})", file=path) from None
         try:

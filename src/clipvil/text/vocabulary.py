@@ -57,11 +57,8 @@ class Vocabulary:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the vocabulary ({error})", file=path) from None
         if path.suffix != ".json":
-            return cls(
-                word
-                for word in dict.fromkeys(line.strip() for line in text.splitlines())
-                if word and word not in SPECIAL
-            )
+            lines = dict.fromkeys(line.strip() for line in text.split("\n"))
+            return cls(word for word in lines if word and word not in SPECIAL)
         try:
             return cls.from_json(json.loads(text))
         except (ValueError, RecursionError) as error:
@@ -113,13 +110,15 @@ def word_vectors(vocabulary: Vocabulary, path: str | Path) -> Tensor:
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
-                word, *fields = line.rstrip().split(" ")
-                if number == 1 and len(fields) == 1:
+                word, _, rest = line.rstrip().partition(" ")
+                if number == 1 and rest.isdigit():
                     continue
                 if table is None:
-                    table = torch.full((len(vocabulary), len(fields)), 0.3)
+                    table = torch.full((len(vocabulary), len(rest.split())), 0.3)
                     table[:START], table[START], table[END] = 0.0, 0.1, 0.2
-                if word in wanted:
+                # Only wanted lines are taken apart: the files have millions. GloVe 840B has tokens with blanks in them,
+                # which then look like a word with too many numbers; no question has such a token.
+                if word in wanted and len(fields := rest.split()) <= table.shape[1]:
                     table[wanted[word]] = torch.tensor(_numbers(fields, table.shape[1], path, number))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the word vectors ({error})", file=path) from None
