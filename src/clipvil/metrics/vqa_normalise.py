@@ -113,6 +113,7 @@ def normalise_lenient(answer: str) -> str:
     return word_step(punctuation_step(strip_blanks(answer), python2=False, periods=0), python2=False)
 
 
+@lru_cache(maxsize=_CACHE)
 def simple_word(answer: str) -> str:
     """MMF's answer preprocessor: lower case, commas and question marks deleted, "'s" split off, stripped."""
     return answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()

@@ -22,6 +22,7 @@ from clipvil.training.devices import best_device, create_accelerator, start_trac
 from clipvil.training.evaluation import predict_all
 from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, usable
 from clipvil.training.loop import Loop, ResumeOptions
+from clipvil.training.memory import in_memory
 from clipvil.training.randomness import seed_everything
 from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA, Judged, Stopwatch, build_result, describe_split
@@ -205,7 +206,8 @@ def _train(
         features = features or open_features(recipe, datasets, out, quiet=quiet)
         watch.lap("features")
     chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
-    materials = _Materials(recipe, task, features, datasets, chosen)
+    held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
+    materials = _Materials(recipe, task, held, datasets, chosen)
     task.prepare(chosen["train"].records)
     if accelerator.is_main_process:
         _write_beginnings(out, recipe, materials.assets(), options)
