@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from clipvil.compare.cells import one_line
 from clipvil.compare.matrix import compare
 from clipvil.compare.report import render
 from clipvil.compare.results import Results
@@ -183,6 +184,26 @@ def _kill_in_second_cell(suite: Path, out: Path) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def test_a_run_that_cannot_be_resumed_is_set_aside_and_trained_anew(tmp_path: Path) -> None:
+    """As after an update of the library that gave the model other sizes."""
+    data, recipe = write_corpus(tmp_path / "corpus"), write_recipe(tmp_path / "r.yaml")
+    call: dict[str, Any] = {"encoders": ["question-only"], "data": data, "recipe": recipe, "quiet": True}
+    whole = compare(out=tmp_path / "whole", **call)
+    compare(out=tmp_path / "out", **call)
+    run = tmp_path / "out" / "cells/r/question-only/seed-0"
+    (run / "result.json").unlink()
+    (run / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    results = compare(out=tmp_path / "out", **call)
+    assert results.complete and [row.mean for row in results.rows] == [row.mean for row in whole.rows]
+    assert (run.with_name("seed-0.old-1") / "checkpoints" / "checkpoint-2").is_dir()
+
+
+def test_errors_are_cut_to_a_readable_length() -> None:
+    assert one_line(ValueError("a\nb " * 400)).startswith("ValueError: a b a b")
+    assert len(one_line(ValueError("a\nb " * 400))) < 330
+    assert one_line(DataError("wrong", file="x.csv", row=3)) == "x.csv, row 3: wrong"
 
 
 def test_what_is_wrong_from_the_start_is_said_before_anything_runs(tmp_path: Path) -> None:

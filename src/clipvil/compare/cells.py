@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from clipvil.compare.plan import CellPlan
-from clipvil.errors import ClipvilError
+from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
 from clipvil.training.recipe import Recipe
@@ -16,6 +16,7 @@ from clipvil.training.run import train
 from clipvil.training.run_files import RunResult, read_run
 
 _MARK = "cell.json"
+_LONGEST = 300
 
 
 def finished(cell: CellPlan, out: Path) -> RunResult | None:
@@ -33,7 +34,8 @@ def finished(cell: CellPlan, out: Path) -> RunResult | None:
 def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool = False) -> RunResult:
     """Train a cell, from its last checkpoint where there is one.
 
-    A folder that holds another run (of a suite that was changed since) is set aside under a new name, never removed.
+    A folder that holds another run (of a suite that was changed since), or one that cannot be resumed (its checkpoints
+    are damaged, or of a version of clipvil with another model), is set aside under a new name, never removed.
     Raises whatever `clipvil.training.run.train` raises.
     """
     folder = out / cell.path
@@ -41,24 +43,38 @@ def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool 
     if begun and _mark(folder) != cell.key():
         _set_aside(folder)
         begun = False
-    atomic_write_json(folder / _MARK, {"key": cell.key()})
-    # The same key with another hash: only the place of the data differs, as after the folder was moved.
-    moved = begun and Recipe.from_file(folder / "recipe.yaml").hash() != cell.recipe.hash()
     try:
-        train(
-            cell.recipe, folder, features=features, datasets=cell.task.datasets,
-            resume=begun, allow_older=True, allow_recipe_change=moved, quiet=quiet,
-        )  # fmt: skip
-    finally:
-        # Checkpoints serve resuming alone; best.safetensors has the weights that count.
-        if (folder / "result.json").exists():
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        _train(cell, folder, features, begun, quiet)
+    except CheckpointError:
+        if not begun:
+            raise
+        _set_aside(folder)
+        _train(cell, folder, features, False, quiet)
+    # Checkpoints serve resuming alone; best.safetensors has the weights that count.
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return read_run(folder)
 
 
+def _train(cell: CellPlan, folder: Path, features: FeatureSource, begun: bool, quiet: bool) -> None:
+    atomic_write_json(folder / _MARK, {"key": cell.key()})
+    # The same key with another hash: only the place of the data differs, as after the folder was moved.
+    moved = begun and Recipe.from_file(folder / "recipe.yaml").hash() != cell.recipe.hash()
+    train(
+        cell.recipe,
+        folder,
+        features=features,
+        datasets=cell.task.datasets,
+        resume=begun,
+        allow_older=True,
+        allow_recipe_change=moved,
+        quiet=quiet,
+    )
+
+
 def one_line(error: Exception) -> str:
-    """An error as it stands in the report: what went wrong, on one line."""
+    """An error as it stands in the report: what went wrong, on one line of readable length."""
     text = " ".join(str(error).split())
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " \u2026"
     if isinstance(error, ClipvilError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
