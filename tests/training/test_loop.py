@@ -202,18 +202,6 @@ def test_bf16_trains_and_resumes_exactly(tmp_path: Path) -> None:
     assert tensors(twice, 10) == tensors(once, 10)
 
 
-def test_trackers_get_the_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    recipe = ten_steps(training__trackers="[tensorboard]")
-    from clipvil.training.devices import start_trackers
-
-    accelerator = create_accelerator(recipe, tmp_path)
-    start_trackers(accelerator, recipe)
-    accelerator.log({"train/loss": 1.0}, step=1)
-    accelerator.end_training()
-    assert any("tfevents" in path.name for path in tmp_path.rglob("*"))
-
-
 def test_the_state_of_a_checkpoint_is_plain_json(tmp_path: Path, undisturbed: Path) -> None:
     state = json.loads((undisturbed / "checkpoints" / "checkpoint-10" / "state.json").read_text())
     assert state["position"]["step"] == 10

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clipvil.datasets.registry import split_names
+from clipvil.encoders.layers import Layer
 from clipvil.errors import RecipeError
+from clipvil.images.resize import policy
+from clipvil.models.pythia import PRESETS, PythiaConfig
+from clipvil.tasks.registry import create_task
+from clipvil.training.optim import learning_rate_factor
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes
 
@@ -145,3 +151,17 @@ def test_every_packaged_recipe_is_valid_and_says_what_it_should(name: str) -> No
     head = [line for line in text.splitlines() if line.startswith("#")]
     for word in ("# Command:", "# Hardware:", "# Wall time:", "# Expected:"):
         assert any(line.startswith(word) for line in head), f"{name} does not say '{word}'"
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_recipes() if name.startswith("paper/vqa_v2/")])
+def test_the_paper_recipes_fit_the_rooms_that_read_them(name: str) -> None:
+    recipe = Recipe.from_file(name)
+    assert split_names(recipe.data) == ["train", "val", "test"]
+    assert create_task(recipe.task, recipe.task_settings).name == "vqa"
+    assert policy(recipe.encoder.resize).name == "clipvil-vqa"
+    assert Layer.parse(recipe.encoder.layer or "last")
+    assert PRESETS[recipe.model["preset"]] == PythiaConfig()
+    # What was published: epochs and the whole schedule.
+    assert recipe.schedule.steps * recipe.training.batch_size / 443_757 == pytest.approx(25.4, abs=0.05)
+    rates = [recipe.optimiser.lr * learning_rate_factor(recipe.schedule, step) for step in (0, 1000, 15000, 21999)]
+    assert rates == pytest.approx([0.002, 0.01, 0.001, 1e-6])

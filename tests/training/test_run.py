@@ -211,3 +211,26 @@ def test_a_damaged_prediction_file_names_its_row(finished: Path, tmp_path: Path)
     (tmp_path / "predictions_test.jsonl").write_text("\n".join([*lines[:3], '{"record_id": 3}']))
     with pytest.raises(CheckpointError, match="row 4"):
         list(read_predictions(tmp_path, "test"))
+
+
+def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    features, splits = toy_world()
+    recipe = quick(training__trackers="[tensorboard]")
+    result = train(recipe, tmp_path, features=features, datasets=splits, quiet=True).result
+    files = [path for path in tmp_path.rglob("*tfevents*") if path.parent.name == "clipvil"]
+    events = EventAccumulator(str(files[0]))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("val/accuracy")] == [
+        (entry["step"], entry["value"]) for entry in result["learning_curve"]
+    ]
+    assert len(events.Scalars("train/loss")) == 5
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, splits = toy_world()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"wandb.*not installed.*clipvil\[track\]"):
+        train(quick(training__trackers="[wandb]"), tmp_path, features=features, datasets=splits, quiet=True)
