@@ -95,7 +95,8 @@ def killed(line: Sequence[str], run: Path, kills: int, seconds: float, moments: 
         process = start(line)
         # The recipe is written anew when everything is read and the first step is next.
         if wait_for(process, lambda old=before: _stamp(run / "recipe.yaml") != old):  # type: ignore[misc]
-            time.sleep(moments.uniform(0, 2 * seconds / kills))
+            # On average half of what would use up the run: all kills should fall before its end.
+            time.sleep(moments.uniform(0, seconds / kills))
             if process.poll() is None:
                 kill(process)
                 done += 1

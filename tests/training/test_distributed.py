@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from clipvil.training.run_files import read_predictions
+from tests.training import distributed
 from tests.training.toy import toy_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def launch(out: Path, processes: int) -> None:
 
 def test_two_processes_train_one_model_and_judge_each_record_once(tmp_path: Path) -> None:
     launch(tmp_path / "two", 2)
-    launch(tmp_path / "one", 1)
+    distributed.main(tmp_path / "one")
     two, one = load_file(tmp_path / "two" / "best.safetensors"), load_file(tmp_path / "one" / "best.safetensors")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
