@@ -29,7 +29,7 @@ CORPUS = {
     "tiff": encode(photo(33, 47), "TIFF", compression="tiff_lzw"),
     "ppm": encode(photo(33, 47), "PPM"),
 }
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def survives(data: bytes) -> None:

@@ -27,8 +27,10 @@ def resample(image: Image.Image, size: tuple[int, int], interpolation: Interpola
     """Resize an RGB picture to `size` (height, width); returns uint8 (3, height, width), contiguous.
 
     Within one grey level of `resample_exact`: rows by Pillow, columns by torch's vectorised kernel where the CPU has
-    one. The kernel rounds otherwise only next to ties, which is one level after one pass. Both passes through it would
-    be twice as fast again, but the second one amplifies: up to two levels in three of four photographs (bicubic).
+    one. The kernel rounds otherwise only next to ties, which is one level after one pass; a second pass amplifies it
+    (bicubic: to two levels in a third to three quarters of 150 photographs, by target size), so both passes are not
+    given to it, although that would be two to three times as fast again. One Zen 3 core, bicubic, with the conversion
+    to a tensor: 500x375 to 448x448 takes 3.0 ms instead of Pillow's 4.6 ms, 640x480 to 299x224 3.3 instead of 3.7 ms.
     """
     height, width = size
     image = resample_exact(image, (image.height, width), interpolation) if _fits(image, width) else image

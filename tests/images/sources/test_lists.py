@@ -110,7 +110,7 @@ def test_faults_name_file_row_and_field_in_one_line(tmp_path: Path, name: str, c
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=80), start=st.sampled_from([b"", b"image,id\n", b'{"image": "a"}\n', b'{"images": [']))
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
 def test_any_bytes_are_a_list_or_one_clear_error(tmp_path: Path, suffix: str, data: bytes, start: bytes) -> None:

@@ -158,7 +158,7 @@ def test_a_zip_that_was_cut_after_it_was_indexed(tmp_path: Path) -> None:
     assert [outcome(item) for item in source] == ["truncated", "corrupt"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damage_is_items_or_one_clear_error(tmp_path: Path, data: st.DataObject) -> None:
     members = {"a.jpg": b"a" * 300, "b.jpg": bytes(range(256))}

@@ -32,17 +32,18 @@ class FileBytes:
         except ValueError as error:  # a NUL inside the name
             raise ImageError("missing", f"{where}: no file can have this name ({error})") from error
         try:
-            self._refuse(os.fstat(handle), where)
+            status = os.fstat(handle)
+            self._refuse(status, where)
             with os.fdopen(handle, "rb", closefd=False) as stream:
-                data = stream.read(self.max_bytes + 1)
+                data = stream.read(status.st_size + 1)
         except OSError as error:
             raise ImageError("unreadable", f"{where}: cannot be read ({error.strerror})") from error
         finally:
             os.close(handle)
         if not data:
             raise ImageError("empty", f"{where}: the file is empty")
-        if len(data) > self.max_bytes:  # it grew meanwhile
-            raise ImageError("too_large", f"{where}: more than {self.max_bytes} bytes")
+        if len(data) != status.st_size:
+            raise ImageError("unreadable", f"{where}: changed while it was read")
         return data
 
     def _refuse(self, status: os.stat_result, where: str) -> None:
