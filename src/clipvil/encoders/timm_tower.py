@@ -64,7 +64,7 @@ class TimmTower(nn.Module):
         )
         pooled = self.trunk.forward_head(final, pre_logits=not self._projects)
         grid = maps[0]
-        if not self._tokens and self.layer.kind == "last" and final.ndim == 4:
+        if not self._tokens and self.layer.kind == "last" and isinstance(final, Tensor) and final.ndim == 4:
             nhwc = str(getattr(self.trunk, "output_fmt", "NCHW")).endswith("NHWC")
             grid = final.permute(0, 3, 1, 2) if nhwc else final
         if self.layer.proj:

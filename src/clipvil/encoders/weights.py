@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
@@ -108,18 +111,50 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, name: str, wh
 
 @contextlib.contextmanager
 def downloading(what: str, source: str, *, name: str) -> Iterator[None]:
-    """Whatever fails inside becomes one EncoderError that says what was wanted, from where, and what to do."""
+    """Whatever fails inside becomes one EncoderError that says what was wanted, from where, and what to do.
+
+    Where the hub's name does not resolve, the block runs in the hub's offline mode: files that were downloaded before
+    are used at once, and absent ones fail at once instead of after a minute of retries.
+    """
+    with _offline_if_unreachable() as offline:
+        try:
+            yield
+        except EncoderError:
+            raise
+        except Exception as problem:
+            reason = "no network" if offline else _reason(problem)
+            raise EncoderError(
+                f"{name}: cannot get {what} from {source} ({reason}); name a local file or folder instead (see clipvil "
+                "encoders), or download once with a network: HF_HUB_OFFLINE=1 then uses what is there"
+            ) from problem
+
+
+@contextlib.contextmanager
+def _offline_if_unreachable() -> Iterator[bool]:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    host = urlsplit(constants.ENDPOINT).hostname or "huggingface.co"
+    offline = before or not _resolves(host)
+    constants.HF_HUB_OFFLINE = offline
     try:
-        yield
-    except EncoderError:
-        raise
-    except Exception as problem:
-        # Hubs chain their errors; the deepest one says what happened ("Name or service not known").
-        reason: BaseException = problem
-        while reason.__cause__ is not None:
-            reason = reason.__cause__
-        line = next(iter(str(reason).strip().splitlines()), "") or type(reason).__name__
-        raise EncoderError(
-            f"{name}: cannot get {what} from {source} ({line[:160]}); with no network put a local file or folder in "
-            "the name's place of the weights, or set HF_HUB_OFFLINE=1 to use what was downloaded before"
-        ) from problem
+        yield offline
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _resolves(host: str) -> bool:
+    if getproxies():
+        return True  # a proxy may reach what this machine cannot name
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
+
+
+def _reason(problem: BaseException) -> str:
+    """The deepest cause in a line: hubs chain their errors, and the first of the chain says what happened."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return (next(iter(str(problem).strip().splitlines()), "") or type(problem).__name__)[:160]

@@ -74,12 +74,13 @@ def apply(encoder: Encoder, precision: Precision, device: str) -> Encoder:
 def choose(encoder: Encoder, pixels: Tensor, device: str, *, quiet: bool = False) -> Choice:
     """Try the candidates on a batch (uint8 (B, 3, H, W)) for at most about three seconds and pick one.
 
-    fp32 in the plain layout is the reference. channels_last, bf16 (only where the CPU or GPU computes in it; emulated
-    it is slower than fp32) and, on GPUs without bf16, fp16 are taken if they are at least a tenth faster and every
-    grid keeps a cosine of LEAST_COSINE. The order of the candidates is fixed, so ties go to the more exact one.
+    fp32 in the layout that suits the network is the reference, and stays where there is no time to try others. The
+    other layout, bf16 (only where the CPU or GPU computes in it; emulated it is slower than fp32) and, on GPUs without
+    bf16, fp16 are taken if they are at least a tenth faster and every grid keeps a cosine of LEAST_COSINE. The order
+    of the candidates is fixed, so ties go to the more exact one.
     """
-    reference = Precision("fp32", False)
-    others = [Precision("fp32", True), *(Precision(kind, True) for kind in _half_types(device))]
+    reference = named("fp32", encoder.module)
+    others = [Precision("fp32", not reference.channels_last), *(Precision(kind, True) for kind in _half_types(device))]
     started = time.monotonic()
     pixels, exact, base = _trial(apply(encoder, reference, device), pixels, device, shrink=True)
     best, seconds, cosine = reference, base, 1.0
@@ -94,7 +95,8 @@ def choose(encoder: Encoder, pixels: Tensor, device: str, *, quiet: bool = False
         if agreement > LEAST_COSINE and needed * _WORTH < seconds:
             best, seconds, cosine = candidate, needed, agreement
     without = "" if _half_types(device) else "; bf16 not tried, this processor would emulate it"
-    told = f"precision {best.name} (cosine to fp32 {cosine:.6f}; tried fp32 1.00x, {', '.join(lines)}{without})"
+    tried = ", ".join([f"{reference.name} 1.00x", *lines])
+    told = f"precision {best.name} (cosine to fp32 {cosine:.6f}; tried {tried}{without})"
     if not quiet:
         print(told, file=sys.stderr, flush=True)
     return Choice(best, cosine, told)
