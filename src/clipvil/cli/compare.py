@@ -60,6 +60,7 @@ def compare(
     question_only: bool | None = typer.Option(
         None, "--question-only/--no-question-only", help="Add the row that sees no picture (on by default)."
     ),
+    jobs: int = typer.Option(0, "--jobs", min=0, help="Cells trained at once; 0: as cores and memory allow."),
     out: str = typer.Option(..., "--out", help="Folder for runs, features, results.json and report.html."),
     only_report: bool = typer.Option(False, "--report-only", help="Write the report again; run nothing."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress, only the table."),
@@ -81,7 +82,7 @@ def compare(
     else:
         results = run(
             suite, out=out, encoders=encoders or None, tasks=tasks or None, data=data, seeds=seeds, recipe=recipe,
-            overrides=overrides or (), question_only=question_only, command=_command(), quiet=quiet,
+            overrides=overrides or (), question_only=question_only, command=_command(), jobs=jobs, quiet=quiet,
         )  # fmt: skip
     on_terminal = sys.stdout.isatty()
     width = max(shutil.get_terminal_size((WIDTH, 24)).columns, 60) if on_terminal else WIDTH

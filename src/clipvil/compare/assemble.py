@@ -74,6 +74,10 @@ class Assembler:
         """A cell could not be run."""
         self._cells[_key(cell)] = self._cells[_key(cell)].model_copy(update={"status": "failed", "error": error})
 
+    def cells(self) -> list[Cell]:
+        """Every cell as it stands now."""
+        return list(self._cells.values())
+
     def results(self) -> Results:
         """Everything that is known now."""
         plan, suite = self.plan, self.plan.suite

@@ -11,6 +11,7 @@ from clipvil.compare.plan import CellPlan
 from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
+from clipvil.training.metric_log import read_lines
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import train
 from clipvil.training.run_files import RunResult, read_run
@@ -31,7 +32,7 @@ def finished(cell: CellPlan, out: Path) -> RunResult | None:
     return read_run(folder)
 
 
-def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool = False) -> RunResult:
+def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool = False) -> None:
     """Train a cell, from its last checkpoint where there is one.
 
     A folder that holds another run (of a suite that was changed since), or one that cannot be resumed (its checkpoints
@@ -52,7 +53,6 @@ def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool 
         _train(cell, folder, features, False, quiet)
     # Checkpoints serve resuming alone; best.safetensors has the weights that count.
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return read_run(folder)
 
 
 def _train(cell: CellPlan, folder: Path, features: FeatureSource, begun: bool, quiet: bool) -> None:
@@ -69,6 +69,16 @@ def _train(cell: CellPlan, folder: Path, features: FeatureSource, begun: bool, q
         allow_recipe_change=moved,
         quiet=quiet,
     )
+
+
+def progress_of(folder: Path) -> str:
+    """How far a run is, from its log: `step 400, val 61.2`."""
+    path = folder / "metrics.jsonl"
+    lines = read_lines(path) if path.exists() else []
+    if not lines:
+        return "starting"
+    value = next((line["value"] for line in reversed(lines) if line["event"] == "evaluate"), None)
+    return f"step {lines[-1]['step']}" + (f", val {value:.1f}" if value is not None else "")
 
 
 def one_line(error: Exception) -> str:

@@ -9,20 +9,22 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipvil.compare.assemble import Assembler
-from clipvil.compare.cells import debugging, finished, one_line, run_cell
+from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
+from clipvil.compare.parallel import cores, default_jobs, run_parallel
 from clipvil.compare.plan import CellPlan, Plan, make_plan
 from clipvil.compare.report import write_report
 from clipvil.compare.results import Results
-from clipvil.compare.stores import features_of
+from clipvil.compare.stores import extract_features
 from clipvil.compare.suite import EncoderEntry, Suite, merge
 from clipvil.environment import hardware, package_versions
-from clipvil.errors import DataError, UsageError
+from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
+from clipvil.training.run_files import read_run
 from clipvil.version import __version__
 
 RESULTS, REPORT = "results.json", "report.html"
@@ -39,6 +41,7 @@ def compare(
     recipe: str | Path | None = None,
     overrides: Sequence[str] = (),
     question_only: bool | None = None,
+    jobs: int = 1,
     command: str = "",
     quiet: bool = False,
 ) -> Results:
@@ -48,20 +51,22 @@ def compare(
     number counts from 0, `overrides` are `key=value` for every recipe). Everything lies under `out`: the runs in
     `cells/`, the features in `features/`, and `results.json` and `report.html`, rewritten after every cell. The same
     call again skips finished cells and resumes a killed one at its exact step. A cell that fails is written down with
-    its error and the rest goes on: look at `failures` of the results.
+    its error and the rest goes on: look at `failures` of the results. `jobs` cells are trained at once, each in a
+    process of its own (0: as many as cores and memory allow); encoders and tasks that were registered in this process
+    alone are not known there.
 
     Raises:
         UsageError, RecipeError, DataError: the request, a recipe or the data is wrong, before anything was computed;
             or another process works in `out`.
     """
     chosen = merge(
-        suite, encoders=encoders, tasks=tasks, data=data, seeds=seeds, recipe=recipe, overrides=overrides,
-        question_only=question_only,
+        suite, encoders=encoders, tasks=tasks, data=data, seeds=seeds, recipe=recipe,
+        overrides=overrides, question_only=question_only,
     )  # fmt: skip
     folder = Path(out)
     with _alone(folder):
         plan = make_plan(chosen, folder)
-        return _Matrix(plan, command or _command(chosen, folder), quiet).run()
+        return _Matrix(plan, command or _command(chosen, folder), jobs, quiet).run()
 
 
 def report_only(out: str | Path) -> Results:
@@ -72,26 +77,80 @@ def report_only(out: str | Path) -> Results:
 
 
 class _Matrix:
-    """Runs a plan. Holds the features of one encoder at a time."""
+    """Runs a plan: cells one after another in this process, or `jobs` at a time in others."""
 
-    def __init__(self, plan: Plan, command: str, quiet: bool) -> None:
+    def __init__(self, plan: Plan, command: str, jobs: int, quiet: bool) -> None:
         self.plan, self.quiet = plan, quiet
         self.assembler = Assembler(plan)
-        self.assembler.about(
-            command=command, environment=_environment(), started=_now(), before=_previous(plan.out / RESULTS)
-        )
         self._start = time.monotonic()
         self._features: tuple[tuple[str, str], FeatureSource] | None = None
+        self._broken: dict[tuple[str, str], Exception] = {}
+        self._open_cells = [cell for cell in plan.cells if not self._take_finished(cell)]
+        self._total = len(self._open_cells)
+        self.jobs = min(jobs or default_jobs(self._total), max(self._total, 1))
+        self.assembler.about(
+            command=command, environment=_environment(self.jobs), started=_now(), before=_previous(plan.out / RESULTS)
+        )
 
     def run(self) -> Results:
-        """Every cell, finished ones first, so that the report shows at once what a killed run already had."""
-        open_cells = [cell for cell in self.plan.cells if not self._take_finished(cell)]
+        """Every cell; what was finished before is in the report at once."""
         self._write()
-        for number, cell in enumerate(open_cells, start=1):
-            self._say(f"[{number}/{len(open_cells)}] {cell.task.name}, {cell.entry.title}, seed {cell.seed}")
-            self._run(cell)
-            self._write()
+        if self.jobs > 1:
+            self._run_parallel()
+        else:
+            for number, cell in enumerate(self._open_cells, start=1):
+                self._say(f"[{number}/{self._total}] {_name(cell)}")
+                start = time.monotonic()
+                self._end(cell, self._try(self._train, cell), time.monotonic() - start)
         return self.assembler.results()
+
+    def _train(self, cell: CellPlan) -> None:
+        run_cell(cell, self.plan.out, self._open(cell), quiet=self.quiet)
+
+    def _run_parallel(self) -> None:
+        """Features first, one encoder at a time on all cores; then the cells, each with its share of the cores."""
+        ready = []
+        for cell in self._open_cells:
+            error = self._try(self._open, cell)
+            if error is None:
+                ready.append(cell)
+            else:
+                self._end(cell, error, 0.0)
+        self._features = None
+        for cell, problem, seconds in run_parallel(self.plan, ready, self.jobs, waiting=self._waiting):
+            self._end(cell, problem, seconds)
+
+    def _try(self, work: Callable[[CellPlan], object], cell: CellPlan) -> str | None:
+        """Do it; the error in one line, or None."""
+        try:
+            work(cell)
+        except Exception as error:
+            if debugging():
+                raise
+            return one_line(error)
+        return None
+
+    def _end(self, cell: CellPlan, error: str | None, seconds: float) -> None:
+        """Take in a cell that ended, well or not, and write everything down."""
+        if error is None:
+            try:
+                run = read_run(self.plan.out / cell.path)
+            except CheckpointError as damaged:
+                error = one_line(damaged)
+            else:
+                self.assembler.done(cell, run, seconds)
+                split = cell.task.test_splits[0]
+                self._say(f"  {_name(cell)}: {split} {run.scores[split].overall.value:.1f}, {seconds:.0f} s")
+        if error is not None:
+            self.assembler.failed(cell, error)
+            self._say(f"  {_name(cell)}: failed: {error}")
+        self._write()
+
+    def _waiting(self, cells: Sequence[CellPlan]) -> None:
+        """One line on what is being trained, from the logs of the runs."""
+        done = self._total - len([c for c in self.assembler.cells() if c.status == "pending"])
+        parts = [f"{cell.entry.title} seed {cell.seed} {progress_of(self.plan.out / cell.path)}" for cell in cells]
+        self._say(f"{done}/{self._total} done; training {', '.join(parts)}")
 
     def _take_finished(self, cell: CellPlan) -> bool:
         try:
@@ -104,27 +163,19 @@ class _Matrix:
             self.assembler.done(cell, run, None)
         return run is not None
 
-    def _run(self, cell: CellPlan) -> None:
-        start = time.monotonic()
-        try:
-            run = run_cell(cell, self.plan.out, self._open(cell), quiet=self.quiet)
-        except Exception as error:
-            if debugging():
-                raise
-            self.assembler.failed(cell, one_line(error))
-            self._say(f"  failed: {one_line(error)}")
-            return
-        self.assembler.done(cell, run, time.monotonic() - start)
-        split = cell.task.test_splits[0]
-        score = run.scores[split].overall.value
-        self._say(f"  {split} {score:.1f}, {time.monotonic() - start:.0f} s")
-
     def _open(self, cell: CellPlan) -> FeatureSource:
         key = (cell.entry.title, cell.task.data_key)
+        if key in self._broken:
+            raise self._broken[key]
         if self._features is None or self._features[0] != key:
             self._features = None  # the old ones leave the memory before the new ones come
-            with self._told():
-                self._features = (key, features_of(cell, self.plan, quiet=self.quiet))
+            try:
+                with self._told():
+                    self._features = (key, extract_features(cell, self.plan, quiet=self.quiet))
+            except Exception as error:
+                # An encoder that does not load for one seed loads for none: no need to try, or download, again.
+                self._broken[key] = error
+                raise
         return self._features[1]
 
     @contextlib.contextmanager
@@ -174,7 +225,11 @@ def _previous(path: Path) -> Results | None:
         return None
 
 
-def _environment() -> dict[str, Any]:
+def _name(cell: CellPlan) -> str:
+    return f"{cell.task.name}, {cell.entry.title}, seed {cell.seed}"
+
+
+def _environment(jobs: int) -> dict[str, Any]:
     import torch
 
     cuda = torch.cuda.is_available()
@@ -184,7 +239,8 @@ def _environment() -> dict[str, Any]:
         "packages": package_versions(),
         **hardware(),
         "device": torch.cuda.get_device_name(0) if cuda else "CPU",
-        "threads": torch.get_num_threads(),
+        "jobs": jobs,
+        "threads": torch.get_num_threads() if jobs == 1 else max(1, cores() // jobs),
     }
 
 

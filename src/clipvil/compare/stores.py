@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clipvil.compare.memory import in_memory
 from clipvil.compare.plan import CellPlan, Plan
 from clipvil.compare.results import Costs, EncoderRow
 from clipvil.compare.suite import BLIND, EncoderEntry
 from clipvil.features.base import FeatureSource
+from clipvil.features.blind import BlindSource
 from clipvil.features.store import Store
 from clipvil.training.inputs import open_features
 
 
-def features_of(cell: CellPlan, plan: Plan, *, quiet: bool = False) -> FeatureSource:
-    """The features of a cell's pictures, extracted where they are missing and held in memory where they are small.
+def extract_features(cell: CellPlan, plan: Plan, *, quiet: bool = False) -> FeatureSource:
+    """The features of a cell's pictures, extracted where they are missing.
 
     Raises what extraction raises: an encoder that does not exist, a store that is damaged.
     """
-    source = open_features(cell.recipe, cell.task.datasets, plan.out / cell.path, quiet=quiet)
-    return in_memory(source) if isinstance(source, Store) else source
+    return open_features(cell.recipe, cell.task.datasets, plan.out / cell.path, quiet=quiet)
+
+
+def stored_features(cell: CellPlan, plan: Plan) -> FeatureSource:
+    """The features of a cell's pictures, which were extracted before. Raises StoreError where there are none."""
+    path = plan.store_path(cell)
+    return BlindSource() if path is None else Store.open(path)
 
 
 def encoder_row(entry: EncoderEntry, slug: str, cell: CellPlan, plan: Plan) -> EncoderRow:

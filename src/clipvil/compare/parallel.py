@@ -1,0 +1,128 @@
+"""Several cells at once, each in a process of its own with its share of the cores.
+
+The models that are trained here are small: one of them gains little from a second core, two of them side by side gain
+nearly all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from clipvil.compare.plan import CellPlan, Plan
+from clipvil.environment import cpu, hardware
+
+_MOST = 4
+_GIB_A_WORKER = 2.0
+_POLL = 10.0
+
+
+def default_jobs(cells: int) -> int:
+    """How many cells to train at once: one on an accelerator, else as cores and memory allow, four at most."""
+    import torch
+
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        return 1
+    by_memory = int(float(hardware()["memory_gib"]) / _GIB_A_WORKER)
+    return max(1, min(cells, cores(), by_memory, _MOST))
+
+
+def cores() -> int:
+    """The cores that may be used: those of this process, or fewer where OMP_NUM_THREADS says so."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    available = int(cpu()["cores"])
+    return max(1, min(available, int(limit))) if limit.isdigit() else available
+
+
+def run_parallel(
+    plan: Plan, cells: Sequence[CellPlan], jobs: int, *, waiting: Callable[[Sequence[CellPlan]], None]
+) -> Iterator[tuple[CellPlan, str | None, float]]:
+    """Train cells `jobs` at a time; yields each as it ends, with its error (or None) and its seconds.
+
+    `waiting` is told from time to time which cells are being trained. A worker that dies takes its cell down as an
+    error, and another takes its place.
+    """
+    todo = list(reversed(cells))
+    answers: queue.Queue[tuple[_Worker, str]] = queue.Queue()
+    workers = [_Worker(plan, jobs, answers) for _ in range(min(jobs, len(todo)))]
+    try:
+        for worker in workers:
+            worker.give(todo.pop())
+        while any(worker.cell for worker in workers):
+            try:
+                worker, line = answers.get(timeout=_POLL)
+            except queue.Empty:
+                waiting([worker.cell for worker in workers if worker.cell])
+                continue
+            cell = worker.cell
+            if cell is None:
+                continue
+            worker.cell = None
+            yield cell, worker.error(line), time.monotonic() - worker.since
+            if todo:
+                if not line:
+                    workers.remove(worker)
+                    worker = _Worker(plan, jobs, answers)
+                    workers.append(worker)
+                worker.give(todo.pop())
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """One process, and the cell it is at."""
+
+    def __init__(self, plan: Plan, jobs: int, answers: queue.Queue[tuple[_Worker, str]]) -> None:
+        threads = str(max(1, cores() // jobs))
+        self.cell: CellPlan | None = None
+        self.since = 0.0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "clipvil.compare.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        )
+        threading.Thread(target=self._listen, args=(answers,), daemon=True).start()
+        self._tell({"suite": plan.suite.model_dump(mode="json"), "out": str(plan.out)})
+
+    def give(self, cell: CellPlan) -> None:
+        """Let it train a cell."""
+        self.cell, self.since = cell, time.monotonic()
+        self._tell({"cell": cell.path})
+
+    def error(self, line: str) -> str | None:
+        """What went wrong with the cell that `line` answers; an empty line is that of a process that died."""
+        if line:
+            error: str | None = json.loads(line)["error"]
+            return error
+        code = self.process.wait()
+        how = f"was killed by signal {-code} (9: often for want of memory)" if code < 0 else f"ended with code {code}"
+        return f"the process that trained this cell {how}; see what it printed above"
+
+    def stop(self) -> None:
+        """End it, whatever it is at; a checkpoint on disk is whole or absent."""
+        self.process.kill()
+        self.process.wait()
+
+    def _tell(self, value: dict[str, object]) -> None:
+        assert self.process.stdin is not None
+        # A worker that is dead already is noticed by the end of its answers, not here.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(value) + "\n")
+            self.process.stdin.flush()
+
+    def _listen(self, answers: queue.Queue[tuple[_Worker, str]]) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            answers.put((self, line))
+        answers.put((self, ""))
