@@ -1,6 +1,6 @@
 """Kill `clipvil extract` with SIGKILL at random moments, start it again each time, and compare with an undisturbed run.
 
-    python benchmarks/kill.py [FOLDER] [--kills 10] [--encoder mini/random] [--seed 0]
+    python benchmarks/kill.py [FOLDER] [--pictures 300] [--kills 10] [--encoder mini/random] [--seed 0]
 
 Prints where each kill struck and what it left, and exits with 0 only if every file of the store (but `cost.json`, which
 holds times) has the bytes of the undisturbed run and `features verify` finds the store sound.
@@ -58,6 +58,7 @@ def kill_and_restart(options: argparse.Namespace, out: Path, seconds: float, sta
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=SHARED / "data" / "flickr8k_1000" / "images")
+    parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--encoder", default="mini/random")
     parser.add_argument("--resize", default="native:short=128,long=224")
@@ -65,7 +66,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        whole, out = Path(temporary) / "whole", Path(temporary) / "killed"
+        whole, out, links = (Path(temporary) / name for name in ("whole", "killed", "pictures"))
+        links.mkdir()
+        for path in sorted(options.folder.iterdir())[: options.pictures]:
+            (links / path.name).symlink_to(path.resolve())
+        options.folder = links
         begun = time.monotonic()
         process = subprocess.Popen(command(options, whole))
         while not (whole / "manifest.json").exists() and process.poll() is None:

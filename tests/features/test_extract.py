@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from clipvil.errors import EncoderError, ImageError, StoreError, UsageError
 from clipvil.features import layout
@@ -353,31 +352,3 @@ def test_compiled_backends_without_their_extra_say_what_to_install(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(EncoderError, match=r"pip install \"clipvil\[openvino\]\""):
         run(pictures, tmp_path / "s", resize="square", backend="openvino")
-
-
-@pytest.mark.parametrize("backend", ["openvino", "onnx"])
-def test_compiled_backends_agree_with_torch(pictures: Path, tmp_path: Path, backend: str) -> None:
-    pytest.importorskip("openvino" if backend == "openvino" else "onnxruntime", reason=f"extra [{backend}] is absent")
-    if backend == "onnx":
-        pytest.importorskip("onnxscript", reason="extra [onnx] is absent")
-    run(pictures, tmp_path / "torch", resize="square")
-    report = run(pictures, tmp_path / backend, resize="square", backend=backend)
-    assert report.done == 30 and report.cosine > 0.9995
-    one, other = Store.open(tmp_path / "torch"), Store.open(tmp_path / backend)
-    assert torch.allclose(one.batch(one.ids()).cells, other.batch(one.ids()).cells, atol=5e-3)
-    assert other.manifest.precision.backend == backend
-    with pytest.raises(StoreError, match="backend is"):
-        run(pictures, tmp_path / backend, resize="square")
-
-
-def test_compiled_backends_need_one_canvas_size(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("openvino", reason="extra [openvino] is absent")
-    monkeypatch.setattr("clipvil.features.backends._MOST_SHAPES", 1)
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(2):
-        Image.new("RGB", (40 + 24 * number, 40)).save(folder / f"{number}.png")
-    with pytest.raises(EncoderError, match="use --resize square"):
-        run(folder, tmp_path / "s", resize="native:short=32,long=200", backend="openvino")
