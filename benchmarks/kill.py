@@ -1,4 +1,4 @@
-"""Kill `clipvil extract` with SIGKILL at random moments, start it again each time, and compare with an undisturbed run.
+"""Kill an extraction with SIGKILL at random moments, start it again each time, and compare with an undisturbed run.
 
     python benchmarks/kill.py [FOLDER] [--pictures 300] [--kills 10] [--encoder mini/random] [--seed 0]
 
@@ -9,50 +9,59 @@ holds times) has the bytes of the undisturbed run and `features verify` finds th
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
+
+from clipvil.features.verify import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("CLIPVIL_SHARED", ROOT.parent / "shared"))
 
 
-def command(options: argparse.Namespace, out: Path) -> list[str]:
-    return [
-        sys.executable, "-m", "clipvil.cli.main", "extract", str(options.folder), "--encoder", options.encoder,
-        "--out", str(out), "--resize", options.resize, "--precision", "fp32", "--shard-size", str(options.shard_size),
-    ]  # fmt: skip
+def run(folder: Path, out: Path, encoder: str, resize: str, shard_size: int) -> None:
+    """One extraction. In fp32 by name, because `auto` is timed and might choose otherwise for another store."""
+    from clipvil.features.extract import extract
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extract(
+            folder, encoder=encoder, out=out, resize=resize, precision="fp32", shard_size=shard_size, progress=False
+        )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "cost.json"}
 
 
-def kill_and_restart(options: argparse.Namespace, out: Path, seconds: float, started: float) -> int:
-    """Kill the command until `options.kills` kills have struck while it was extracting; returns how many did."""
-    moments, struck = random.Random(options.seed), 0
-    while struck < options.kills:
+def kill_and_restart(
+    context: ForkServerContext, arguments: tuple[Any, ...], out: Path, kills: int, seconds: float, seed: int
+) -> None:
+    """Start the extraction and kill it, `kills` times, each at a random moment of what an undisturbed run takes."""
+    moments, struck = random.Random(seed), 0
+    while struck < kills:
         if (out / "index.safetensors").exists():
             shutil.rmtree(out)  # it got through before the kills were used up: once more from the start
-        process = subprocess.Popen(command(options, out), stderr=subprocess.DEVNULL)
-        # Mostly while it extracts; now and then while it starts.
-        time.sleep(moments.uniform(0.8 * started, started + seconds / 2))
-        if process.poll() is not None:
+        child = context.Process(target=run, args=arguments)
+        child.start()
+        time.sleep(moments.uniform(0, seconds / 2))
+        if child.exitcode is not None:
             continue
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        child.kill()
+        child.join()
         names = sorted(path.name for path in out.iterdir()) if out.exists() else []
         shards = sum(name.endswith(".index.safetensors") for name in names)
         half = [name for name in names if name.startswith(".")]
-        struck += bool(names)
+        struck += 1
         print(f"kill {struck}: {shards} shards complete, half-written: {', '.join(half) or 'nothing'}", flush=True)
-    return struck
 
 
 def main() -> int:
@@ -65,28 +74,35 @@ def main() -> int:
     parser.add_argument("--shard-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # Children fork from a server that has imported everything: the kills strike the work and not the imports.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["clipvil.features.extract", "clipvil.encoders.open_clip", "torch._dynamo"])
     with tempfile.TemporaryDirectory() as temporary:
         whole, out, links = (Path(temporary) / name for name in ("whole", "killed", "pictures"))
         links.mkdir()
         for path in sorted(options.folder.iterdir())[: options.pictures]:
             (links / path.name).symlink_to(path.resolve())
-        options.folder = links
-        begun = time.monotonic()
-        process = subprocess.Popen(command(options, whole))
-        while not (whole / "manifest.json").exists() and process.poll() is None:
-            time.sleep(0.01)
-        started = time.monotonic() - begun
-        if process.wait():
-            return 1
-        seconds = time.monotonic() - begun - started
-        print(f"undisturbed: {started:.1f} s to start, {seconds:.1f} s to extract", flush=True)
-        struck = kill_and_restart(options, out, seconds, started)
-        subprocess.run(command(options, out), check=True)
-        same = contents(out) == contents(whole)
-        sound = subprocess.run([sys.executable, "-m", "clipvil.cli.main", "features", "verify", str(out)], check=False)
+        settings = (options.encoder, options.resize, options.shard_size)
+        context.Process(target=int).start()  # starts the server
+        seconds = undisturbed(context, (links, whole, *settings))
+        kill_and_restart(context, (links, out, *settings), out, options.kills, seconds, options.seed)
+        undisturbed(context, (links, out, *settings))
+        same, report = contents(out) == contents(whole), verify(out)
         files = len(contents(whole))
-        print(f"{struck} kills, {files} files: {'byte-identical' if same else 'DIFFERENT'}")
-        return int(not same or sound.returncode != 0)
+        sound = "sound" if report.ok else "; ".join(report.problems)
+        print(f"{options.kills} kills, {files} files: {'byte-identical' if same else 'DIFFERENT'}, {sound}")
+        return int(not (same and report.ok))
+
+
+def undisturbed(context: ForkServerContext, arguments: tuple[Any, ...]) -> float:
+    """Seconds of a run that is let through."""
+    started = time.monotonic()
+    child = context.Process(target=run, args=arguments)
+    child.start()
+    child.join()
+    seconds = time.monotonic() - started
+    print(f"let through: exit code {child.exitcode} after {seconds:.1f} s", flush=True)
+    return seconds
 
 
 if __name__ == "__main__":

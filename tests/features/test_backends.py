@@ -1,4 +1,4 @@
-"""The further CPU backends, in processes of their own: their native libraries are not to share one with the rest."""
+"""The further CPU backends, in child processes: their native libraries are not to share one with all the rest."""
 
 from __future__ import annotations
 
