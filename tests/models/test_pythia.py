@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipvil.errors import CheckpointError, RecipeError
-from clipvil.models import pythia
-from clipvil.models.pythia import Pythia, PythiaConfig, build, from_mmf, mmf_name
+from clipvil.models.pythia import Pythia, build, from_mmf, mmf_name
+from clipvil.models.pythia_config import PRESETS, PythiaConfig
 from clipvil.tasks.vqa import answer_probabilities
 from tests.shared import shared
 
-TINY = PythiaConfig(6, 8, 5, 2, 9, 10, 4, 7)
+TINY = PythiaConfig(6, 8, 5, 2, 24, 10, 4, 7)
 PLAIN = {"preset": "published", **{k: v for k, v in dataclasses.asdict(TINY).items() if k.endswith(("size", "hidden"))}}
 
 
@@ -134,6 +134,19 @@ def test_positions_tell_where_a_cell_lies() -> None:
         with_places(words, lengths, cells)
 
 
+def test_match_strength_counts_what_a_softmax_cannot() -> None:
+    model = tiny(attention="dot", match_strength=True, image_glimpses=3)
+    with torch.no_grad():
+        model.attention.threshold.fill_(0.0)  # type: ignore[union-attr]
+    words, lengths, cells, _ = batch()
+    once, twice = cells[:, :1], cells[:, :1].expand(4, 2, 12)
+    first, second = model(words, lengths, once), model(words, lengths, twice)
+    torch.testing.assert_close(first.attended_image, second.attended_image)
+    assert not torch.allclose(first.logits, second.logits, atol=1e-5)
+    without = tiny(attention="dot", image_glimpses=3)
+    torch.testing.assert_close(without(words, lengths, once).logits, without(words, lengths, twice).logits)
+
+
 def test_scale_of_features_does_not_matter_when_normalised() -> None:
     words, lengths, cells, _ = batch()
     model = tiny(normalise=True)
@@ -170,6 +183,9 @@ def test_word_vectors_start_the_table() -> None:
         ({"text_mask": "none"}, "text_mask"),
         ({"lstm_size": 0}, "lstm_size' must be larger, not 0"),
         ({"dropout": 1.5}, "dropout"),
+        ({"attention": "cosine"}, "'model.attention' must be product or dot"),
+        ({"match_strength": True}, "needs 'model.attention' to be dot"),
+        ({"attention": "dot", "image_glimpses": 7}, "must be a multiple"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
@@ -180,4 +196,4 @@ def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> 
 def test_same_seed_same_model() -> None:
     first, second = tiny().state_dict(), tiny().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert pythia.PRESETS["published"] == PythiaConfig()
+    assert PRESETS["published"] == PythiaConfig()

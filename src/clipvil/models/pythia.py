@@ -2,17 +2,15 @@
 
 With the default `PythiaConfig` this is the published network: a one-layer LSTM with an attention of two glimpses reads
 the question, the question attends to the cells through an element-wise product of two weight-normed layers, the
-attended vector and the question are multiplied once more, and two heads add up their logits. The options at the end of
-the configuration are ours, off unless asked for; `PRESETS["mini"]` turns them on for small data.
+attended vector and the question are multiplied once more, and two heads add up their logits. The options of the
+configuration are ours, off unless asked for; the preset `mini` turns them on for small data.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,58 +18,9 @@ from torch.nn import functional
 
 from clipvil.errors import CheckpointError, RecipeError
 from clipvil.models.layers import POSITION_FEATURES, NonLinear, ScalarNormLinear, masked_softmax, position_features
+from clipvil.models.pythia_config import PRESETS, PythiaConfig, configure
 
-TextMask = Literal["published", "real"]
-
-
-@dataclass(frozen=True)
-class PythiaConfig:
-    """Sizes (defaults as published) and options (defaults off)."""
-
-    word_size: int = 300
-    lstm_size: int = 1024
-    question_hidden: int = 512
-    question_glimpses: int = 2
-    attention_size: int = 5000
-    fusion_size: int = 5000
-    narrow_size: int = 300
-    wide_size: int = 5000
-    text_mask: TextMask = "published"
-    """`published`: LSTM and word attention run over the padding too, as the original does; `real`: words only."""
-    normalise: bool = False
-    """Layer-normalise cells over their channels (encoders differ in scale by orders of magnitude), the question vector
-    and what was attended to."""
-    cell_size: int = 0
-    """Bring cells down to this many channels by a linear layer and a ReLU before anything else; 0: leave them."""
-    cell_positions: bool = False
-    """Tell the attention where a cell lies: its place in the grid enters the cell as a learned linear term."""
-    image_glimpses: int = 1
-    """How many attentions over the cells; what they attend to is concatenated."""
-    answer_bias: float = 0.0
-    """Where the logits start. Of many answers few are right, and learning that takes the first hundred steps."""
-    dropout: float = 0.0
-    """On the question vector, on what was attended to, and before every weight-normed layer of the heads."""
-
-
-PRESETS: Mapping[str, PythiaConfig] = {
-    "published": PythiaConfig(),
-    "mini": PythiaConfig(
-        word_size=48,
-        lstm_size=96,
-        question_hidden=64,
-        attention_size=128,
-        fusion_size=256,
-        narrow_size=64,
-        wide_size=256,
-        text_mask="real",
-        normalise=True,
-        cell_size=128,
-        cell_positions=True,
-        image_glimpses=2,
-        answer_bias=-4.0,
-        dropout=0.1,
-    ),
-}
+__all__ = ["PRESETS", "Pythia", "PythiaConfig", "PythiaOutput", "build", "from_mmf", "mmf_name"]
 
 
 @dataclass
@@ -87,7 +36,7 @@ class PythiaOutput:
     attended_image: Tensor
     """(B, G * C), glimpse after glimpse; C is the size of a cell."""
     question_vector: Tensor
-    """(B, question_glimpses * lstm_size), glimpse after glimpse."""
+    """(B, question_glimpses * lstm_size), glimpse after glimpse; with `word_mean` that vector behind it."""
     question_states: Tensor
     """(B, T, lstm_size); T is the longest question of the batch where padding is masked."""
 
@@ -119,10 +68,36 @@ class ImageAttention(nn.Module):
         self.question = NonLinear(question, config.attention_size)
         self.score = ScalarNormLinear(config.attention_size, config.image_glimpses)
 
-    def forward(self, cells: Tensor, question: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, cells: Tensor, question: Tensor, mask: Tensor | None) -> tuple[Tensor, None]:
         """(B, N, C), (B, Q), (B, N) or None -> weights (B, N, glimpses); padded cells get 0."""
         joint = self.image(cells) * self.question(question).unsqueeze(1)
-        return masked_softmax(self.score(joint), None if mask is None else mask.unsqueeze(2), dim=1)
+        return masked_softmax(self.score(joint), None if mask is None else mask.unsqueeze(2), dim=1), None
+
+
+class DotAttention(nn.Module):
+    """Softmax over cells, each glimpse by a scaled dot product of its own; also says how well the cells matched."""
+
+    def __init__(self, channels: int, question: int, config: PythiaConfig) -> None:
+        super().__init__()
+        self.glimpses = config.image_glimpses
+        self.image = nn.Linear(channels, config.attention_size)
+        self.question = nn.Linear(question, config.attention_size)
+        self.scale = (config.attention_size / config.image_glimpses) ** -0.5
+        # A cell counts as a match above this score; at the start hardly any does.
+        self.threshold = nn.Parameter(torch.full((config.image_glimpses,), 2.0))
+
+    def forward(self, cells: Tensor, question: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, N, C), (B, Q), (B, N) or None -> weights (B, N, glimpses) and match strength (B, 2 * glimpses).
+
+        The strength of a glimpse is its largest score, and log(1 + the soft number of matching cells).
+        """
+        keys = self.image(cells).unflatten(2, (self.glimpses, -1))
+        query = self.question(question).unflatten(1, (self.glimpses, -1)).unsqueeze(1)
+        scores = (keys * query).sum(3) * self.scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
+        matches = torch.sigmoid(scores - self.threshold).sum(1).log1p()
+        return scores.softmax(1), torch.cat([scores.amax(1), matches], dim=1)
 
 
 class Cells(nn.Module):
@@ -182,15 +157,20 @@ class Pythia(nn.Module):
             else:
                 self.words.weight.mul_(config.word_size**-0.5)
                 self.words.weight[0].zero_()
-        question = config.question_glimpses * config.lstm_size
+        read = config.question_glimpses * config.lstm_size
+        question = read + (config.word_size if config.word_mean else 0)
         self.cells = Cells(channels, config) if _touches_cells(config) else None
         size = config.cell_size or channels
-        attended = config.image_glimpses * size
-        self.normalise_question = nn.LayerNorm(question) if config.normalise else nn.Identity()
-        self.normalise_attended = nn.LayerNorm(attended) if config.normalise else nn.Identity()
+        attended = config.image_glimpses * (size + (2 if config.match_strength else 0))
+        self.normalise_question = nn.LayerNorm(read) if config.normalise else nn.Identity()
+        self.normalise_words = (
+            nn.LayerNorm(config.word_size) if config.normalise and config.word_mean else nn.Identity()
+        )
+        self.normalise_attended = nn.LayerNorm(size) if config.normalise else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.question = QuestionEncoder(config)
-        self.attention = ImageAttention(size, question, config)
+        attention = DotAttention if config.attention == "dot" else ImageAttention
+        self.attention: nn.Module = attention(size, question, config)
         self.fuse_image = NonLinear(attended, config.fusion_size)
         self.fuse_question = NonLinear(question, config.fusion_size)
         self.narrow = Head(config.fusion_size, config.narrow_size, answers, config.dropout)
@@ -215,15 +195,29 @@ class Pythia(nn.Module):
         if self.config.text_mask == "real":
             question = question[:, : int(lengths.max())]
             real = torch.arange(question.shape[1], device=question.device) < lengths.unsqueeze(1)
-        vector, states = self.question(self.words(question), real)
-        vector = self.dropout(self.normalise_question(vector))
+        words = self.words(question)
+        vector, states = self.question(words, real)
+        vector = self.normalise_question(vector)
+        if self.config.word_mean:
+            vector = torch.cat([vector, self.normalise_words(_mean_word(words, real))], dim=1)
+        vector = self.dropout(vector)
         if self.cells is not None:
             cells = self.cells(cells, shapes)
-        weights = self.attention(cells, vector, mask)
-        attended = torch.einsum("bng,bnc->bgc", weights, cells).flatten(1)
-        joint = self.fuse_image(self.dropout(self.normalise_attended(attended))) * self.fuse_question(vector)
+        weights, strength = self.attention(cells, vector, mask)
+        attended = torch.einsum("bng,bnc->bgc", weights, cells)
+        seen = self.dropout(self.normalise_attended(attended).flatten(1))
+        if self.config.match_strength:
+            seen = torch.cat([seen, strength], dim=1)
+        joint = self.fuse_image(seen) * self.fuse_question(vector)
         logits = self.narrow(joint) + self.wide(joint)
-        return PythiaOutput(logits, joint, weights.squeeze(2), attended, vector, states)
+        return PythiaOutput(logits, joint, weights.squeeze(2), attended.flatten(1), vector, states)
+
+
+def _mean_word(words: Tensor, real: Tensor | None) -> Tensor:
+    if real is None:
+        return words.mean(1)
+    share = real / real.sum(1, keepdim=True)
+    return torch.einsum("bt,btw->bw", share.to(words.dtype), words)
 
 
 def _touches_cells(config: PythiaConfig) -> bool:
@@ -233,39 +227,9 @@ def _touches_cells(config: PythiaConfig) -> bool:
 def build(
     settings: Mapping[str, Any], *, words: int, answers: int, channels: int, vectors: Tensor | None = None
 ) -> Pythia:
-    """A fresh Pythia from a recipe's `model` section: `preset` (published or mini) and any field of `PythiaConfig`.
-
-    Raises RecipeError for an unknown key or preset, or a value of the wrong type.
-    """
-    settings = {key: value for key, value in settings.items() if key != "name"}
-    preset = settings.pop("preset", "published")
-    if preset not in PRESETS:
-        raise RecipeError(f"unknown Pythia preset '{preset}'; choose one of {', '.join(PRESETS)}")
-    kinds = {f.name: type(f.default) for f in dataclasses.fields(PythiaConfig)}
-    for key, value in settings.items():
-        if key not in kinds:
-            near = difflib.get_close_matches(key, [*kinds, "preset"], n=1)
-            raise RecipeError(
-                f"unknown key 'model.{key}' for Pythia" + (f"; did you mean '{near[0]}'?" if near else "")
-            )
-        expected = kinds[key]
-        if not (type(value) is expected or (expected is float and type(value) is int)):
-            raise RecipeError(f"'model.{key}' must be {expected.__name__}, not {type(value).__name__}")
-    config = dataclasses.replace(PRESETS[preset], **settings)
-    _check(config)
-    if vectors is not None and "word_size" not in settings:
-        config = dataclasses.replace(config, word_size=vectors.shape[1])
+    """A fresh Pythia from a recipe's `model` section; see `pythia_config.configure`."""
+    config = configure(settings, word_size=None if vectors is None else vectors.shape[1])
     return Pythia(config, words=words, answers=answers, channels=channels, vectors=vectors)
-
-
-def _check(config: PythiaConfig) -> None:
-    for name, value in dataclasses.asdict(config).items():
-        if type(value) is int and value < (0 if name == "cell_size" else 1):
-            raise RecipeError(f"'model.{name}' must be larger, not {value}")
-    if not 0 <= config.dropout < 1:
-        raise RecipeError(f"'model.dropout' must be at least 0 and below 1, not {config.dropout}")
-    if config.text_mask not in get_args(TextMask):
-        raise RecipeError(f"'model.text_mask' must be {' or '.join(get_args(TextMask))}, not '{config.text_mask}'")
 
 
 # Our name -> the name in a checkpoint of MMF's Pythia.
