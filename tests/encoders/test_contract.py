@@ -128,6 +128,18 @@ def test_precision_and_layout_change_the_numbers_little_and_the_fingerprint_not(
     assert cosine > 0.99
 
 
+@pytest.mark.parametrize("short", ["open_clip-resnet", "open_clip-vit", "timm-vit"])
+def test_the_network_can_be_exported_for_rectangles(short: str, build: Build, noise: Noise) -> None:
+    """What compiled backends start from: the module alone, traced at a size that needs resampled positions."""
+    encoder = build(short)
+    pixels = noise(1, 2 * encoder.stride, 3 * encoder.stride)
+    exported = torch.export.export(encoder.module, (pixels,)).module()
+    grid, pooled = exported(pixels)
+    expected = encoder.encode(pixels)
+    torch.testing.assert_close(grid, expected.grid, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pooled, expected.pooled, atol=1e-5, rtol=1e-5)
+
+
 def test_the_fingerprint_tells_weights_layers_positions_and_colours_apart(build: Build) -> None:
     plain = build("open_clip-vit")
     others = [

@@ -31,15 +31,15 @@ def encoder() -> ModuleEncoder:
 
 @pytest.fixture(scope="module")
 def photographs() -> tuple[Tensor, list[bool]]:
-    """24 pictures whose captions speak of dogs and 24 whose captions never do, 224 px, and which are which."""
+    """16 pictures whose captions speak of dogs and 16 whose captions never do, 224 px, and which are which."""
     folder = shared("data", "flickr8k_1000")
     mentions: Counter[str] = Counter()
     with (folder / "captions.txt").open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             mentions[row["image"]] += "dog" in row["caption"].lower()
     names = sorted(mentions)
-    dogs = [name for name in names if mentions[name] == 5][:24]
-    others = [name for name in names if mentions[name] == 0][:24]
+    dogs = [name for name in names if mentions[name] == 5][:16]
+    others = [name for name in names if mentions[name] == 0][:16]
     pixels = [
         np.asarray(Image.open(folder / "images" / name).convert("RGB").resize((224, 224), Image.Resampling.BICUBIC))
         for name in dogs + others
@@ -66,7 +66,7 @@ def test_batch_norms_see_what_they_were_trained_on(
     encoder: ModuleEncoder, photographs: tuple[Tensor, list[bool]]
 ) -> None:
     """Statistics of every batch norm input agree with the stored ones, and do not under a wrong mean and std."""
-    pixels = photographs[0]
+    pixels = photographs[0][::4]
     wrong = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bicubic", (224, 224))
     right_distance = _distance(encoder, normalise(pixels, encoder.preprocess))
     assert right_distance < 0.25

@@ -38,7 +38,8 @@ class PositionTable:
 
     def at(self, table: Tensor, new: tuple[int, int]) -> Tensor:
         """The table for a grid of `new` = (rows, columns)."""
-        if table.requires_grad or new == self._old:
+        # A compiled or exported graph has no memory between calls, and its tensors no address to know them by.
+        if table.requires_grad or new == self._old or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return resample_table(table, self._old, new, prefix=self._prefix)
         version = -1 if table.is_inference() else table._version
         state = (table.data_ptr(), version, table.dtype, table.device)
