@@ -18,19 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from clipvil.records import Question
+from clipvil.text.numbering import Numbering
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 # Text that is rarely repeated stands row by row; what repeats stands once, in a table that rows point into.
 _PLAIN = ("question_id", "question")
 _TABLES = ("image_id", "answers", "answer_type", "question_type", "multiple_choice_answer")
-
-
-class Numbering(dict[str, int]):
-    """Numbers strings by first appearance: looking one up gives it its number."""
-
-    def __missing__(self, text: str) -> int:
-        self[text] = number = len(self)
-        return number
 
 
 class QuestionBuilder:

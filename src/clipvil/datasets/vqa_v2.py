@@ -136,6 +136,11 @@ def _answers(row: Row, checked: dict[str, str]) -> tuple[str, ...]:
     answers = row.raw("answers")
     if not isinstance(answers, list) or not answers:
         raise row.error("must be a list with at least one answer", "answers")
+    try:
+        # Nearly always everything was seen before: one look-up an answer instead of all the questions below.
+        return tuple([checked[answer["answer"]] for answer in answers])
+    except (KeyError, TypeError):
+        pass
     out = []
     for answer in answers:
         text = answer.get("answer") if isinstance(answer, dict) else answer
