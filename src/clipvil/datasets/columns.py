@@ -35,6 +35,7 @@ class QuestionBuilder:
         self._codes = {name: array("I") for name in _TABLES}
         self._tables = {name: Numbering() for name in _TABLES}
         self._answer_ends = array("Q")
+        self._notes: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._answer_ends)
@@ -61,6 +62,10 @@ class QuestionBuilder:
         codes["question_type"].append(tables["question_type"][question_type])
         codes["multiple_choice_answer"].append(tables["multiple_choice_answer"][multiple_choice_answer])
 
+    def note(self, image_id: str, text: str) -> bool:
+        """Remember something about a picture that its records do not say; False when it was noted otherwise before."""
+        return self._notes.setdefault(image_id, text) == text
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What `Questions` is made of."""
         out: dict[str, npt.NDArray[Any]] = {"answers.ends": _buffer(self._answer_ends, np.uint64)}
@@ -72,6 +77,10 @@ class QuestionBuilder:
             out[f"{name}.codes"] = _buffer(self._codes[name], np.uint32)
             out[f"{name}.table"] = _buffer(b"".join(pieces), np.uint8)
             out[f"{name}.table_ends"] = np.cumsum([len(piece) for piece in pieces], dtype=np.uint64)
+        if self._notes:
+            pieces = [self._notes.get(image, "").encode("utf-8") for image in self._tables["image_id"]]
+            out["notes.text"] = _buffer(b"".join(pieces), np.uint8)
+            out["notes.ends"] = np.cumsum([len(piece) for piece in pieces], dtype=np.uint64)
         return out
 
     def finish(self) -> Questions:
@@ -175,6 +184,12 @@ class Questions(QuestionSequence):
     def image_ids(self) -> list[str]:
         """The distinct pictures in order of first use."""
         return list(self.table("image_id"))
+
+    def notes(self) -> dict[str, str]:
+        """What was noted about each picture; empty when nothing was."""
+        if "notes.ends" not in self.arrays:
+            return {}
+        return dict(zip(self.image_ids(), _split(self.arrays["notes.text"], self.arrays["notes.ends"]), strict=True))
 
 
 class Selected(QuestionSequence):

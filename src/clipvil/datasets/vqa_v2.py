@@ -75,40 +75,46 @@ def rows_under(path: str | Path, key: str | None) -> Iterator[Row]:
 
 
 def join(
-    questions: str | Path, asked: Iterator[Row], annotations: str | Path | None, key: str | None, prefix: str
+    questions: str | Path,
+    asked: Iterator[Row],
+    annotations: str | Path | None,
+    key: str | None,
+    prefix: str,
+    note: str | None = None,
 ) -> Questions:
-    """Questions with their annotations (a list under `key`), in the order of the questions."""
-    rows: dict[str, tuple[int, str, str]] = {}
+    """Questions with their annotations (a list under `key`), in the order of the questions.
+
+    `note` is a field of the questions to be noted of each picture.
+    """
+    builder = QuestionBuilder()
+    rows: dict[str, _Asked] = {}
     for row in asked:
-        question = row.identifier("question_id")
+        question, image = row.identifier("question_id"), row.identifier("image_id")
         if question in rows:
             raise row.error(f"{question} was already used in row {rows[question][0]}", "question_id")
-        rows[question] = (row.row, row.identifier("image_id"), row.text("question"))
+        rows[question] = (row.row, image, row.text("question"))
+        if note is not None and not builder.note(prefix + image, row.text(note)):
+            raise row.error(f"picture {image} had another one before", note)
     if not rows:
         raise DataError("holds no questions", file=questions)
-    builder = QuestionBuilder()
-    if annotations is None:
-        for question, (_, image, text) in rows.items():
-            builder.add(question, prefix + image, text)
-        return builder.finish()
-    given = _annotations(annotations, key, rows, questions)
+    given = _annotations(annotations, key, rows, questions) if annotations is not None else {}
     for question, (number, image, text) in rows.items():
+        if annotations is None:
+            builder.add(question, prefix + image, text)
+            continue
         if question not in given:
-            raise DataError(
-                f"question {question} has no annotation in {annotations}",
-                file=questions,
-                row=number,
-                field="question_id",
-            )
+            what = f"question {question} has no annotation in {annotations}"
+            raise DataError(what, file=questions, row=number, field="question_id")
         builder.add(question, prefix + image, text, *given.pop(question)[1])
     return builder.finish()
 
 
+_Asked = tuple[int, str, str]
 _Annotation = tuple[int, tuple[tuple[str, ...], str, str, str]]
 
 
 def _annotations(
-    path: str | Path, key: str | None, asked: Mapping[str, tuple[int, str, str]], questions: str | Path
+    path: str | Path, key: str | None, asked: Mapping[str, _Asked], questions: str | Path
 ) -> dict[str, _Annotation]:
     """Question id to row number and (answers, answer type, question type, most common answer)."""
     given: dict[str, _Annotation] = {}
