@@ -6,6 +6,8 @@ Modes:
   same string nothing is normalised at all, so a prediction "Yes" misses ten times "yes".
 - `lenient`: both sides are always normalised, without the quirks; answer lists of fewer than ten are repeated in a
   circle up to ten, so that a single reference answer means plain exact match. For corpora of one's own.
+- `exact`: nothing is normalised at all; short answer lists as under `lenient`. GQA's accuracy: its answers are written one
+  way only, and its official script compares letter by letter.
 - `evalai`: both sides always pass MMF's variant of the normaliser; for comparing with numbers logged by MMF.
 """
 
@@ -29,11 +31,15 @@ from clipvil.records import Question
 from clipvil.text.numbering import Numbering
 
 Floats = npt.NDArray[np.float64]
-Mode = Literal["official", "lenient", "evalai"]
+Mode = Literal["official", "lenient", "exact", "evalai"]
 ANNOTATORS = 10
 # With fewer answers than this, leaving one out leaves fewer than three and nobody can ever score 100.
 OFFICIAL_LEAST = 4
-_NORMALISERS: Mapping[str, Callable[[str], str]] = {"lenient": normalise_lenient, "evalai": normalise_evalai}
+_NORMALISERS: Mapping[str, Callable[[str], str]] = {
+    "lenient": normalise_lenient,
+    "exact": str,
+    "evalai": normalise_evalai,
+}
 
 
 @dataclass(frozen=True)
