@@ -17,6 +17,7 @@ from clipvil.errors import DataError
 
 _WINDOW = 1 << 22  # characters
 _BLANK = " \t\n\r"
+_GOES_ON = ("", ".", "e", "E")
 
 
 class _Broken(Exception):
@@ -37,20 +38,6 @@ def stream_object(path: str | Path) -> Iterator[tuple[str, Any]]:
     Raises DataError as `stream_list` does.
     """
     yield from _stream(path, None, members=True)
-
-
-def first_character(path: str | Path) -> str:
-    """The first character that is not blank: `{` or `[`. Raises DataError when the file is absent or empty."""
-    try:
-        with Path(path).open(encoding="utf-8-sig") as stream:
-            found = _Window(stream, path).peek()
-    except FileNotFoundError:
-        raise DataError("no such file", file=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read as UTF-8 text ({error})", file=path) from None
-    if not found:
-        raise DataError("is empty", file=path)
-    return found
 
 
 def _stream(path: str | Path, key: str | None, *, members: bool) -> Iterator[Any]:
@@ -120,8 +107,8 @@ class _Window:
                 if not self._more():
                     raise _Broken from None
                 continue
-            if end == len(self._text) and not self._ended:
-                # A number at the window's edge may go on behind it.
+            if self._text[end : end + 1] in _GOES_ON and not self._ended:
+                # A number cut by the window's edge looks like a shorter one: "1", "1." and "1e" of "1e5".
                 self._more()
                 continue
             self._at = end

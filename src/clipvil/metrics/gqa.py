@@ -119,14 +119,24 @@ def gqa_scores(
     per_question = {q.question_id: 100.0 * same(predictions[q.question_id], q.answer) for q in balanced}
     groups = _groups(balanced, mode)
     scores = {"accuracy": _average(per_question.values())}
-    for kind in ("binary", "open"):
-        scores[kind] = _average(per_question[i] for i in groups["answer_kind"].get(kind, ()))
     missing: dict[str, str] = {}
+
+    def put(name: str, value: float | None, reason: str) -> None:
+        # The script prints 0 for the mean of nothing.
+        if value is None and (mode == "lenient" or name == "distribution"):
+            missing[name] = reason
+        else:
+            scores[name] = value or 0.0
+
+    for kind in ("binary", "open"):
+        ids = groups["answer_kind"].get(kind, ())
+        put(kind, _average(per_question[i] for i in ids) if ids else None, f"no {kind} questions")
     reason = _inconsistent(balanced, questions, predictions, mode, consistency)
     if reason:
         missing["consistency"] = reason
     else:
-        scores["consistency"] = _consistency(balanced, questions, predictions, per_question, mode)
+        value = _consistency(balanced, questions, predictions, per_question, mode)
+        put("consistency", value, "no correctly answered question entails one that is at hand")
     if choices is None:
         missing["validity"] = missing["plausibility"] = "no choices file"
     else:
@@ -136,11 +146,7 @@ def gqa_scores(
     else:
         _need((q.question_id for q in balanced), grounding, "have no attention map")
         scores["grounding"] = 100.0 * _average(grounding[q.question_id] for q in balanced)
-    spread = _distribution(balanced, predictions, mode)
-    if spread is None:
-        missing["distribution"] = "no question belongs to a global group"
-    else:
-        scores["distribution"] = spread
+    put("distribution", _distribution(balanced, predictions, mode), "no question belongs to a global group")
     return GqaScores(mode, scores, missing, per_question, groups)
 
 
@@ -243,8 +249,8 @@ def _consistency(
     predictions: Mapping[str, str],
     per_question: Mapping[str, float],
     mode: GqaMode,
-) -> float:
-    """Accuracy on what a correctly answered question entails, averaged over those questions."""
+) -> float | None:
+    """Accuracy on what a correctly answered question entails, averaged over those questions; None without any."""
     same = _same(mode)
     shares = []
     for question in balanced:
@@ -253,7 +259,7 @@ def _consistency(
             others = [key for key in others if key in questions and key in predictions]
         if per_question[question.question_id] and others:
             shares.append(_average(float(same(predictions[key], questions[key].answer)) for key in others))
-    return 100.0 * _average(shares)
+    return 100.0 * _average(shares) if shares else None
 
 
 def _choices(
