@@ -32,7 +32,10 @@ RESULTS = Path(__file__).parent / "results" / "vqa_metric.csv"
 FASTER = 20.0
 MARKS = [";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!"]
 PERIOD, COMMA = re.compile(r"(?!<=\d)(\.)(?!\d)"), re.compile(r"(\d)(\,)(\d)")
-DIGITS = {word: str(i) for i, word in enumerate("zero one two three four five six seven eight nine ten".split())}
+DIGITS = {
+    word: str(i)
+    for i, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+}
 DIGITS["none"] = "0"
 ARTICLES = ["a", "an", "the"]
 

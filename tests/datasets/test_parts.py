@@ -66,7 +66,9 @@ def test_lists_of_either_kind_as_text_or_json_kept_or_excluded(data: dict[str, A
 
 
 def test_karpathys_splits(data: dict[str, Any], tmp_path: Path) -> None:
-    images = [{"cocoid": i, "split": s} for i, s in [(1, "train"), (2, "train"), (3, "restval"), (4, "val"), (9, "val")]]
+    images = [
+        {"cocoid": i, "split": s} for i, s in [(1, "train"), (2, "train"), (3, "restval"), (4, "val"), (9, "val")]
+    ]
     write(tmp_path / "dataset_coco.json", {"images": images, "dataset": "coco"})
     train, val = data["train"][0], {**data["val"], "ids": None}
     karpathy = {"file": "dataset_coco.json", "split": ["train", "restval"]}
@@ -85,7 +87,11 @@ def test_karpathys_splits(data: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "choice", "message"),
     [
-        ("[4, 77, 78]", {}, r"list\.json: 2 of 3 ids belong to no question of the split: 77, 78; is it the list of ano"),
+        (
+            "[4, 77, 78]",
+            {},
+            r"list\.json: 2 of 3 ids belong to no question of the split: 77, 78; is it the list of ano",
+        ),
         ("[1, 2]", {}, "2 of 2 ids belong to no question"),
         ("[3, 3000]", {}, "holds ids of questions and of pictures alike; say 'of'"),
         ("[3, 3]", {}, "names 3 twice"),

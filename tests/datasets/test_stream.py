@@ -26,7 +26,9 @@ def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(items=st.lists(VALUES, max_size=5), others=st.dictionaries(st.text(max_size=4), VALUES, max_size=3), data=st.data())
+@given(
+    items=st.lists(VALUES, max_size=5), others=st.dictionaries(st.text(max_size=4), VALUES, max_size=3), data=st.data()
+)
 def test_what_comes_out_is_what_json_reads(tmp_path: Path, items: list[Any], others: dict[str, Any], data: Any) -> None:
     indent, plain = data.draw(st.sampled_from([None, 1])), data.draw(st.booleans())
     path = tmp_path / "x.json"

@@ -21,7 +21,11 @@ PICTURES = [{"image_id": 1, "coco_id": None}, {"image_id": 2, "coco_id": 1}, {"i
 def section(folder: Path, **entries: Any) -> dict[str, Any]:
     write(folder / "qa.json", ASKED)
     write(folder / "image_data.json", PICTURES)
-    return {"format": "visual_genome", "root": str(folder), "train": {"questions": "qa.json", "images": "vg", **entries}}
+    return {
+        "format": "visual_genome",
+        "root": str(folder),
+        "train": {"questions": "qa.json", "images": "vg", **entries},
+    }
 
 
 def test_own_ids_and_one_answer(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     write(tmp_path / "q.json", questions())
     with pytest.raises(DataError, match=r"q\.json: must be a list"):
         load(data, "train")
-    asked = [{**row, "coco_split": row["question_id"] % 2 and "a" or "b"} for row in questions()["questions"]]
+    asked = [{**row, "coco_split": (row["question_id"] % 2 and "a") or "b"} for row in questions()["questions"]]
     write(tmp_path / "q.json", asked)
     with pytest.raises(DataError, match="row 2, field 'coco_split': picture 1 had another one before"):
         load(data, "train")

@@ -56,7 +56,9 @@ def gqa(
     scenes: Path | None = typer.Option(None, "--scenes", help="Scene graphs JSON, for grounding."),
     boxes: bool = typer.Option(False, "--boxes", help="Attention is over boxes [x0, y0, x1, y1, weight], not a map."),
     consistency: bool | None = typer.Option(
-        None, "--consistency/--no-consistency", help="Insist on it, or leave it out [default: where it can be computed]."
+        None,
+        "--consistency/--no-consistency",
+        help="Insist on it, or leave it out [default: where it can be computed].",
     ),
     mode: str = typer.Option("official", "--mode", help="official or lenient."),
     json: Path | None = typer.Option(None, "--json", help="Also write everything, question by question, to this file."),

@@ -298,4 +298,3 @@ def _check(arrays: Arrays, n: int) -> None:
         good = good and (not len(codes) or int(codes.max()) < len(ends))
     if not good:
         raise ValueError("the arrays of the questions do not fit together")
-

@@ -115,7 +115,9 @@ def shards(path: str | Path) -> list[Path]:
         if path.exists() or not folder.is_dir() or path.suffix != ".json":
             return [path]
         path = folder
-    found = sorted(path.glob("*.json"), key=lambda file: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", file.name)])
+    found = sorted(
+        path.glob("*.json"), key=lambda file: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", file.name)]
+    )
     if not found:
         raise DataError("holds no .json files", file=path)
     return found

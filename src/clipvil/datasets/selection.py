@@ -147,7 +147,9 @@ def _json_ids(value: list[Any], path: Path) -> tuple[list[str], str | None]:
 def _karpathy(images: list[Any], path: Path, split: Any) -> list[str]:
     wanted = [split] if isinstance(split, str) else split
     if not isinstance(wanted, list) or not wanted:
-        raise DataError("is Karpathy's file of all splits", file=path, fix="choose with 'split', as in split: [train, restval]")
+        raise DataError(
+            "is Karpathy's file of all splits", file=path, fix="choose with 'split', as in split: [train, restval]"
+        )
     rows = [Row(item, path, number) for number, item in enumerate(images, start=1)]
     there = {row.text("split") for row in rows}
     absent = next((name for name in wanted if name not in there), None)

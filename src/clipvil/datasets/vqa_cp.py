@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from clipvil.datasets import parts
-from clipvil.datasets.base import Dataset, Row
+from clipvil.datasets.base import Dataset
 from clipvil.datasets.cache import cached
 from clipvil.datasets.columns import Questions
 from clipvil.datasets.parts import Part, Request

@@ -7,7 +7,6 @@ from pathlib import Path
 from clipvil.datasets.base import iter_rows
 from clipvil.errors import DataError
 
-
 # The fields of id and answer: VQA's servers, GQA's server, predictions_<split>.jsonl of a run.
 _FIELDS = (("question_id", "answer"), ("questionId", "prediction"), ("record_id", "output"))
 

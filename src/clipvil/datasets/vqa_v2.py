@@ -129,11 +129,14 @@ def _annotations(
         image = asked[question][1]
         if row.has("image_id") and row.identifier("image_id") != image:
             raise row.error(f"question {question} is about picture {image} in {questions}", "image_id")
-        given[question] = row.row, (
-            _answers(row, checked),
-            row.text("answer_type", default=""),
-            row.text("question_type", default=""),
-            row.text("multiple_choice_answer", default="", empty=True),
+        given[question] = (
+            row.row,
+            (
+                _answers(row, checked),
+                row.text("answer_type", default=""),
+                row.text("question_type", default=""),
+                row.text("multiple_choice_answer", default="", empty=True),
+            ),
         )
     return given
 
@@ -157,4 +160,3 @@ def _answers(row: Row, checked: dict[str, str]) -> tuple[str, ...]:
             kept = checked[text] = row.checked_text(text, "answers", empty=True)
         out.append(kept)
     return tuple(out)
-

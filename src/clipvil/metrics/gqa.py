@@ -86,7 +86,9 @@ class GqaScores:
 def count_steps(program: Iterable[tuple[str, str]], mode: GqaMode = "official") -> int:
     """Reasoning steps of a functional program of (operation, argument), the final asking of a name not counted."""
     if mode == "official":
-        return sum(not any(mark in f"{operation}: {argument}" for mark in _NOT_REASONING) for operation, argument in program)
+        return sum(
+            not any(mark in f"{operation}: {argument}" for mark in _NOT_REASONING) for operation, argument in program
+        )
     return sum(
         operation not in ("exist", "choose name") and (operation, argument) != ("query", "name")
         for operation, argument in program
@@ -150,9 +152,7 @@ def gqa_scores(
     return GqaScores(mode, scores, missing, per_question, groups)
 
 
-def grounding_score(
-    regions: Sequence[Box], cells: Sequence[tuple[Box, float]], mode: GqaMode = "official"
-) -> float:
+def grounding_score(regions: Sequence[Box], cells: Sequence[tuple[Box, float]], mode: GqaMode = "official") -> float:
     """How much of the attention (box, weight) lies in the regions that question and answer speak of."""
     if mode == "official":
         return sum(weight * _overlap(cell, region) / _area(cell) for region in regions for cell, weight in cells)

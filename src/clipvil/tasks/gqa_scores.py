@@ -25,7 +25,9 @@ def with_intervals(result: GqaScores, questions: Mapping[str, GqaQuestion], *, s
         mode=result.mode,
         overall=interval(result.scores["accuracy"], list(images)),
         breakdowns={
-            heading: {name: interval(value, result.groups[heading][name]) for name, value in result.breakdown(heading).items()}
+            heading: {
+                name: interval(value, result.groups[heading][name]) for name, value in result.breakdown(heading).items()
+            }
             for heading in result.groups
         },
         per_record=result.per_question,

@@ -34,7 +34,12 @@ class AnswerVocabulary:
 
     @classmethod
     def build(
-        cls, answers: Iterable[Sequence[str]], *, top: int = PUBLISHED_ANSWERS - 1, min_count: int = 1, exact: bool = False
+        cls,
+        answers: Iterable[Sequence[str]],
+        *,
+        top: int = PUBLISHED_ANSWERS - 1,
+        min_count: int = 1,
+        exact: bool = False,
     ) -> AnswerVocabulary:
         """The `top` most frequent answers given at least `min_count` times; equals in alphabetical order.
 

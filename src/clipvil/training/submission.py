@@ -110,7 +110,10 @@ def _check(file: Path, name: Path, server: Server, asked: Collection[str]) -> in
         key = _key(Row(row.value, name, row.row), server)
         if key in given:
             raise DataError(
-                f"question {key} is answered twice, first in row {given[key]}", file=name, row=row.row, field=server.id_field
+                f"question {key} is answered twice, first in row {given[key]}",
+                file=name,
+                row=row.row,
+                field=server.id_field,
             )
         given[key] = row.row
     missing = [key for key in asked if key not in given]
