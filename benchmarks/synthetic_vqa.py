@@ -14,7 +14,7 @@ _NUMBERS = ("0", "1", "2", "3", "4", "none", "two", "10", "1,000", "2.5")
 
 
 def questions(count: int, seed: int = 0) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Pairs of an official question and its annotation: five a picture, ten annotators who agree about half the time."""
+    """Pairs of an official question and its annotation: five a picture, annotators who agree about half the time."""
     draw = random.Random(seed)
     words = ["".join(draw.choices("abcdefghijklmnoprstuw", k=draw.randint(2, 9))) for _ in range(12_000)]
     kinds = [" ".join(draw.choices(words[:400], k=draw.randint(1, 4))) for _ in range(65)]

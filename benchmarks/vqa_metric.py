@@ -5,8 +5,8 @@
 The plain version does what the official evaluator does, question by question, on the parsed JSON (own words, no code of
 it). Both get their input ready in memory, so reading files counts for neither; the string caches of the library are
 emptied before each timing. Both must give the same number for every question, every type and overall, to the last bit.
-Also timed: the library with its bootstrap intervals for all types, which the official evaluator does not have. Results go
-to benchmarks/results/vqa_metric.csv; exits 1 when a number differs or the library is less than 20 times faster.
+Also timed: the library with its bootstrap intervals for all types, which the official evaluator does not have. Results
+go to benchmarks/results/vqa_metric.csv; exits 1 when a number differs or the library is less than 20 times faster.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_bare_lists_and_pictures_of_both_coco_splits(tmp_path: Path, monkeypatch
 def test_own_file_names_and_prefixes(tmp_path: Path) -> None:
     dataset = load(section(tmp_path, template="{split}-{image}.png", prefix="cp/"), "train")
     assert dataset.pictures["cp/2"] == tmp_path / "coco/val2014-2.png"
-    with pytest.raises(DataError, match="template .* does not fit picture 1"):
+    with pytest.raises(DataError, match=r"template .* does not fit picture 1"):
         load(section(tmp_path, template="{other}"), "train")
 
 

@@ -63,8 +63,8 @@ def test_distribution_is_chi_square_over_a_hundred_weighted_by_group() -> None:
         ask("c", "x"),
     )
     said = {"a0": "red", "a1": "green", "a2": "green", "b": "oak", "c": "y"}
-    # colour: red (1 - 2)^2 / 2 and blue (0 - 1)^2 / 1, that is 1.5 for 3 questions; tree: 0 for one. "green" is no right
-    # answer of the group, so it counts for nothing.
+    # colour: red (1 - 2)^2 / 2 and blue (0 - 1)^2 / 1, that is 1.5 for 3 questions; tree: 0 for one. "green" is no
+    # right answer of the group, so it counts for nothing.
     assert gqa_scores(said, asked).scores["distribution"] == pytest.approx(1.5 * 3 / 4 / 100)
     # Lenient: of three colours two are misplaced.
     assert gqa_scores(said, asked, "lenient").scores["distribution"] == pytest.approx(2 / 4)

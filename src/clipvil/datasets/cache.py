@@ -71,8 +71,8 @@ def cached(
 ) -> Questions:
     """What `build` reads from `sources`, from the cache when it holds just that, else built and kept there.
 
-    `kind` names the reader and `options` whatever else its result depends on (plain JSON values). Errors of `build` pass
-    through; a cache that cannot be written costs one line on stderr and nothing else.
+    `kind` names the reader and `options` whatever else its result depends on (plain JSON values). Errors of `build`
+    pass through; a cache that cannot be written costs one line on stderr and nothing else.
     """
     if folder is None or not all(path.is_file() for path in sources):
         return build()

@@ -11,8 +11,8 @@ Data section:
 
 Pictures are `<imageId>.jpg`, or as `template` or `files` say. Records have the one answer, `answer_type` "binary" or
 "open" (which asks, as in the official script, whether the structural type is "query") and `question_type` as in
-"verify/attr" (structural and semantic type). A split may be a list of parts, and a part may be cut down by lists of ids:
-see `parts` and `selection`. What only the metrics need (program, entailed questions, groups) is read by `read_full`.
+"verify/attr" (structural and semantic type). A split may be a list of parts, and a part may be cut down by lists of
+ids: see `parts` and `selection`. `read_full` reads what only the metrics need.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ def read_grounding(
     """Share of the attention on the right regions by question id, for the balanced questions.
 
     `attentions` is a JSON list of {"questionId", "attention"}: a square map of numbers, or with `boxes` a list of
-    [x0, y0, x1, y1, weight] in shares of the picture. `scenes` is the scene graphs file: image id to {"width", "height",
-    "objects": {id: {"x", "y", "w", "h"}}}. Raises DataError naming file, row and field.
+    [x0, y0, x1, y1, weight] in shares of the picture. `scenes` is the scene graphs file: image id to {"width",
+    "height", "objects": {id: {"x", "y", "w", "h"}}}. Raises DataError naming file, row and field.
     """
     wanted = {question.image_id for question in questions.values() if question.balanced}
     graphs = {}

@@ -143,7 +143,7 @@ def _add_files(files: dict[str, str], image_ids: Iterable[str], part: Part, requ
         there = files.setdefault(image_id, path)
         if there != path:
             raise DataError(
-                f"the recipe's {request.where} section gives picture {image_id} the file {path}, an earlier part {there}",
+                f"the recipe's {request.where} section gives picture {image_id} the file {path}, an earlier {there}",
                 fix="give one of the parts a 'prefix'",
             )
 

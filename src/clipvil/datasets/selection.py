@@ -7,9 +7,9 @@
     ids: {file: dataset_coco.json, split: [train, restval]}
 
 A list is a text file with one id a line, or a JSON list of ids or of objects with `question_id` (LXMERT's own files) or
-`image_id`; or Karpathy's `dataset_coco.json`, of which `split` names the wanted parts. `of` says whether they are ids of
-questions or of pictures; without it, the one of the two that they fit. An id that fits no row of any part of the split is
-an error, unless `missing: allow`; Karpathy's file lists pictures without questions too, so there it is allowed.
+`image_id`; or Karpathy's `dataset_coco.json`, of which `split` names the wanted parts. `of` says whether they are ids
+of questions or of pictures; without it, the one of the two that they fit. An id that fits no row of any part of the
+split is an error, unless `missing: allow`; Karpathy's file lists pictures without questions too, so it is allowed.
 """
 
 from __future__ import annotations

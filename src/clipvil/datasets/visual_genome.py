@@ -7,14 +7,14 @@ As further training questions of VQA v2 (whose published models used them):
       - {format: visual_genome, questions: question_answers.json, image_data: image_data.json, images: VG_100K}
 
 `questions` is a list of pictures, each with `qas`: objects with `qa_id`, `image_id`, `question`, `answer`. Pictures are
-`<image_id>.jpg` or as `template` or `files` say; their ids here read `vg/<image_id>`, question ids `vg/<qa_id>`, because
+`<image_id>.jpg` or as `template` or `files` say; their ids here read `vg/<image_id>`, question ids `vg/<qa_id>`, as
 both number from 1 and VQA v2's do so elsewhere.
 
 With `image_data`, `coco: only` keeps pictures that are also COCO's and gives them COCO's ids (so that features of the
 COCO pictures serve them; name `template` and `images` of the COCO pictures then), `coco: without` drops those pictures,
 which keeps pictures of COCO's validation set out of training. There is one answer a question.
 
-Files in VQA v2's own layout (`VG_questions.json`, `VG_annotations.json`, as spread with bottom-up attention and OpenVQA)
+Files in VQA v2's own layout (`VG_questions.json`, `VG_annotations.json`, as spread with bottom-up attention)
 need no reader of their own: they are one more part with `questions` and `annotations`.
 """
 

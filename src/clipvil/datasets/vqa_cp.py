@@ -1,4 +1,4 @@
-"""VQA-CP v1 and v2 in their own files: bare lists of questions and of annotations that name the COCO split of a picture.
+"""VQA-CP v1 and v2 in their own files: bare lists of questions, which name their picture's COCO split, and annotations.
 
 Data section:
 

@@ -14,9 +14,9 @@ _FIELDS = (("question_id", "answer"), ("questionId", "prediction"), ("record_id"
 def read_results(path: str | Path) -> dict[str, str]:
     """Question id -> answer, in file order.
 
-    Takes a JSON list of {"question_id", "answer"} (VQA) or {"questionId", "prediction"} (GQA), the same as JSONL or CSV,
-    or a `predictions_*.jsonl` with "record_id" and "output". Raises DataError naming the row for a missing field, a
-    wrong type or a question answered twice; an answer may be empty (it is then wrong).
+    Takes a JSON list of {"question_id", "answer"} (VQA) or {"questionId", "prediction"} (GQA), the same as JSONL or
+    CSV, or a `predictions_*.jsonl` with "record_id" and "output". Raises DataError naming the row for a missing
+    field, a wrong type or a question answered twice; an answer may be empty (it is then wrong).
     """
     said: dict[str, str] = {}
     rows: dict[str, int] = {}

@@ -6,12 +6,12 @@ All are over the balanced questions; the others only serve consistency. Modes:
   answers are compared letter by letter; where a question asks what two things have in common, `color`, `material` and
   `shape` take the place of the choices file; answers that are right for no question of a group do not count in the
   distribution, which is chi-square divided by 100; a step counts as reasoning unless "exist", "query: name" or "choose
-  name" occurs anywhere in its text; the first index of an attention map goes from left to right; a cell that two regions
-  cover counts twice, so that grounding can exceed 100; questions about the whole scene have no region of their own.
+  name" occurs anywhere in its text; the first index of an attention map goes from left to right; a cell that two
+  regions cover counts twice, so that grounding can exceed 100; the whole scene is no region.
 - `lenient`: case and outer blanks do not matter; the choices file holds for all questions; wrong answers add to the
-  distribution as misplaced mass (half the L1 distance between the two, 0 to 1); steps are judged by their operation; maps
-  are rows first, attention is normalised and counted once, and the whole scene is a region; consistency is taken over
-  those entailed questions that are at hand.
+  distribution as misplaced mass (half the L1 distance between the two, 0 to 1); steps are judged by their operation;
+  maps are rows first, attention is normalised and counted once, and the whole scene is a region; consistency is
+  taken over those entailed questions that are at hand.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _NOT_REASONING = ("exist", "query: name", "choose name")
 class GqaQuestion:
     """One question as far as the metrics need it; see `datasets.gqa.read_full`.
 
-    `steps` and `lenient_steps` are the lengths of its program in the two modes, `objects` the scene graph's objects that
-    question and full answer point to, `group` the global group (None: none).
+    `steps` and `lenient_steps` are the lengths of its program in the two modes, `objects` the scene graph's objects
+    that question and full answer point to, `group` the global group (None: none).
     """
 
     question_id: str
@@ -230,7 +230,10 @@ def _inconsistent(
     silent = [key for key in questions if key not in predictions]
     reason = ""
     if unknown:
-        reason = f"{len(unknown)} entailed questions are not in the questions file ({_some(unknown)}): it needs all, not only balanced ones"
+        reason = (
+            f"{len(unknown)} entailed questions are not in the questions file ({_some(unknown)}): "
+            "it needs all, not only balanced ones"
+        )
     elif silent:
         reason = f"{len(silent)} questions are not answered ({_some(silent)})"
     if reason and wanted:

@@ -6,8 +6,8 @@ Modes:
   same string nothing is normalised at all, so a prediction "Yes" misses ten times "yes".
 - `lenient`: both sides are always normalised, without the quirks; answer lists of fewer than ten are repeated in a
   circle up to ten, so that a single reference answer means plain exact match. For corpora of one's own.
-- `exact`: nothing is normalised at all; short answer lists as under `lenient`. GQA's accuracy: its answers are written one
-  way only, and its official script compares letter by letter.
+- `exact`: nothing is normalised at all; short answer lists as under `lenient`. GQA's accuracy: its answers are
+  written one way only, and its official script compares letter by letter.
 - `evalai`: both sides always pass MMF's variant of the normaliser; for comparing with numbers logged by MMF.
 """
 
@@ -129,8 +129,8 @@ def vqa_accuracy(predictions: Mapping[str, str], questions: Iterable[Question], 
     Raises DataError when a question has no prediction or no answers, comes twice, or a prediction has no question.
     Questions without an answer type or a question type are left out of that breakdown.
 
-    Equal to `question_accuracy` question by question and to the last bit, but done column-wise: every distinct string is
-    normalised once, answers are compared as numbers, and each pattern of agreement is added up once.
+    Equal to `question_accuracy` question by question and to the last bit, but done column-wise: every distinct string
+    is normalised once, answers are compared as numbers, and each pattern of agreement is added up once.
     """
     _check_mode(mode)
     columns = _Columns(predictions, questions, mode)

@@ -49,7 +49,7 @@ class VqaSettings:
     mode: str = "auto"
     """Metric mode: official, lenient, exact, or auto (official where every question has ten answers, else lenient).
 
-    `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are, and must be hit so."""
+    `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
 
 class Vqa:
