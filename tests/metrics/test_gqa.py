@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from clipvil.errors import DataError, UsageError
@@ -156,3 +158,58 @@ def test_faults_are_named() -> None:
         gqa_scores({}, ASKED, "kind")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="2 questions have no attention map: 2, 3"):
         gqa_scores({"1": "", "2": "", "3": ""}, ASKED, grounding={"1": 1.0})
+
+
+def plainly(said: dict[str, str], asked: dict[str, GqaQuestion], choices: dict[str, Choices]) -> dict[str, float]:
+    """The published definitions in one loop, question by question, as a check on the ordered version."""
+    lists: dict[str, list[float]] = {
+        name: [] for name in ("accuracy", "binary", "open", "validity", "plausibility", "consistency")
+    }
+    gold: dict[str, dict[str, int]] = {}
+    given: dict[str, dict[str, int]] = {}
+    for key, question in asked.items():
+        if not question.balanced:
+            continue
+        right = said[key] == question.answer
+        lists["accuracy"].append(float(right))
+        lists["open" if question.structural == "query" else "binary"].append(float(right))
+        fixed = ["color", "material", "shape"] if "Common" in question.detailed else None
+        lists["validity"].append(float(said[key] in (fixed or choices[key].valid)))
+        lists["plausibility"].append(float(said[key] in (fixed or choices[key].plausible)))
+        if question.group is not None:
+            for table, answer in ((gold, question.answer), (given, said[key])):
+                group = table.setdefault(question.group, {})
+                group[answer] = group.get(answer, 0) + 1
+        others = [other for other in question.entailed if other != key]
+        if right and others:
+            lists["consistency"].append(sum(said[other] == asked[other].answer for other in others) / len(others))
+    weighted, size = 0.0, 0
+    for name, expected in gold.items():
+        count = sum(expected.values())
+        weighted += count * sum((given[name].get(a, 0) - e) ** 2 / e for a, e in expected.items())
+        size += count
+    means = {name: 100 * sum(values) / len(values) if values else 0.0 for name, values in lists.items()}
+    return {**means, "distribution": weighted / size / 100}
+
+
+def test_random_answers_score_as_the_definitions_say() -> None:
+    draw = random.Random(3)
+    words = ["yes", "no", "cup", "color", "Cup", "shape"]
+    for _ in range(25):
+        keys = [str(i) for i in range(30)]
+        asked = {}
+        for key in keys:
+            fields = {
+                "semantic": draw.choice(["obj", "rel"]),
+                "detailed": draw.choice(["twoCommon", "x", "y"]),
+                "group": draw.choice([None, "a", "b"]),
+                "entailed": tuple(draw.sample(keys, draw.randint(0, 4))),
+            }
+            structural = draw.choice(["query", "verify", "logical"])
+            balanced = draw.random() < 0.7
+            asked[key] = GqaQuestion(key, "p", draw.choice(words), balanced, structural, **fields)  # type: ignore[arg-type]
+        said = {key: asked[key].answer if draw.random() < 0.5 else draw.choice(words) for key in keys}
+        lists = (frozenset(draw.sample(words, 3)) for _ in range(60))
+        choices = {key: Choices(next(lists), next(lists)) for key in keys}
+        found = gqa_scores(said, asked, choices=choices).scores
+        assert found == pytest.approx(plainly(said, asked, choices))

@@ -23,7 +23,7 @@ from typing import Any
 
 from clipvil.datasets.base import Dataset, known, option, parse_json, read_text
 from clipvil.datasets.cache import cache_folder
-from clipvil.datasets.columns import Joined, Questions, Selected, find_double
+from clipvil.datasets.columns import Joined, Questions, QuestionSequence, Selected, find_double
 from clipvil.datasets.selection import Selection
 from clipvil.errors import DataError
 
@@ -116,12 +116,12 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
         _add_files(files, records.image_ids(), part, request)
         chosen.append(records)
     selection.check()
-    records = chosen[0] if single else Joined(chosen)
+    joined: QuestionSequence = chosen[0] if single else Joined(chosen)
     if not single:
-        _check_unique(records.column("question_id"), split)
-    if not len(records):
+        _check_unique(joined.column("question_id"), split)
+    if not len(joined):
         raise DataError(f"the split '{split}' holds no questions")
-    return Dataset(corpus, split, records, Pictures(files))
+    return Dataset(corpus, split, joined, Pictures(files))
 
 
 def _read(corpus: str, request: Request) -> Part:

@@ -62,7 +62,8 @@ class _Window:
     def __init__(self, stream: TextIO, path: str | Path) -> None:
         self._stream, self._path = stream, path
         self._text, self._at, self._ended = "", 0, False
-        self._scan = json.JSONDecoder(parse_constant=self._refuse).scan_once
+        # `raw_decode` does no more than call this, with messages that are not needed here.
+        self._scan: Any = json.JSONDecoder(parse_constant=self._refuse).scan_once  # type: ignore[attr-defined]
 
     def _refuse(self, constant: str) -> Any:
         raise DataError(f"{constant} is not JSON", file=self._path)

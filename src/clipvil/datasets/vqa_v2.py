@@ -157,6 +157,7 @@ def _answers(row: Row, checked: dict[str, str]) -> tuple[str, ...]:
             raise row.error("holds an answer without a text under 'answer'", "answers")
         kept = checked.get(text) if isinstance(text, str) else None
         if kept is None:
-            kept = checked[text] = row.checked_text(text, "answers", empty=True)
+            kept = row.checked_text(text, "answers", empty=True)
+            checked[kept] = kept
         out.append(kept)
     return tuple(out)
