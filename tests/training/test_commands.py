@@ -80,7 +80,7 @@ def test_submit_writes_what_the_server_takes(
     assert sorted(row["question_id"] for row in rows) == sorted(question["question_id"] for question in questions)
     assert all(isinstance(row["answer"], str) and row["answer"] for row in rows)
     assert main(["submit", str(mini_run), "--server", "vqa3"]) == 2
-    assert "vqa2" in capsys.readouterr().err
+    assert "known are vqa2, gqa" in capsys.readouterr().err
 
 
 def test_submit_refuses_a_partial_file_and_leaves_none(

@@ -47,7 +47,9 @@ class VqaSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
+    """Metric mode: official, lenient, exact, or auto (official where every question has ten answers, else lenient).
+
+    `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
 
 class Vqa:
@@ -73,10 +75,13 @@ class Vqa:
             else Vocabulary.build((r.question for r in train), min_count=chosen.min_word_count)
         )
         self.answers = (
-            AnswerVocabulary.load(chosen.answers)
+            AnswerVocabulary.load(chosen.answers, exact=chosen.mode == "exact")
             if chosen.answers
             else AnswerVocabulary.build(
-                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count
+                (r.answers for r in train),
+                top=chosen.top_answers,
+                min_count=chosen.min_answer_count,
+                exact=chosen.mode == "exact",
             )
         )
 
@@ -240,8 +245,8 @@ def _settings(settings: Mapping[str, Any]) -> VqaSettings:
         if value is not None and type(value) is not expected:
             raise RecipeError(f"'task_settings.{key}' must be {expected.__name__}, not {type(value).__name__}")
     chosen = VqaSettings(**settings)
-    if chosen.mode not in ("auto", "official", "lenient"):
-        raise RecipeError(f"'task_settings.mode' must be auto, official or lenient, not '{chosen.mode}'")
+    if chosen.mode not in ("auto", "official", "lenient", "exact"):
+        raise RecipeError(f"'task_settings.mode' must be auto, official, lenient or exact, not '{chosen.mode}'")
     if chosen.max_tokens < 1:
         raise RecipeError("'task_settings.max_tokens' must be at least 1")
     return chosen
