@@ -176,7 +176,7 @@ def default_workers() -> int:
 def _report(
     folder: Path, manifest: Manifest, part: Slice, allowed: MaxBad, recorder: Recorder, loop: Loop
 ) -> ExtractReport:
-    report = ExtractReport(folder, precision=manifest.precision.choice, cosine=manifest.precision.cosine)
+    report = ExtractReport(folder, precision=manifest.precision.choice, cosine=manifest.precision.cosine or 0.0)
     report.done, report.seconds, report.shares = recorder.stored, loop.clock.elapsed, loop.clock.shares()
     report.pictures_per_second = report.done / max(report.seconds, 1e-9)
     report.complete = finalise(folder, manifest)

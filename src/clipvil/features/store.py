@@ -30,13 +30,15 @@ class Features:
     """What the store keeps of one picture.
 
     grid (h, w, C) and pooled (D,) or None, in the store's dtype, copied out of the file; original_size (h, w) of the
-    picture and box (top, left, height, width) of the region of the encoder's canvas that holds it, in pixels.
+    picture and box (top, left, height, width) of the region of the encoder's canvas that holds it, in pixels. Of
+    regions, grid is (N, 1, C) and boxes (N, 4) float32: x1, y1, x2, y2 in pixels of the picture, where they are known.
     """
 
     grid: Tensor
     pooled: Tensor | None
     original_size: tuple[int, int]
     box: tuple[int, int, int, int]
+    boxes: Tensor | None = None
 
 
 class Store:
@@ -140,12 +142,14 @@ class Store:
         pooled = self._tensor(reader.pooled[int(row["slot"])]).clone() if reader.pooled is not None else None
         size = (int(row["original_height"]), int(row["original_width"]))
         box = (int(row["box_top"]), int(row["box_left"]), int(row["box_height"]), int(row["box_width"]))
-        return Features(grid, pooled, size, box)
+        boxes = torch.from_numpy(np.array(reader.boxes[begin:end])) if reader.boxes is not None else None
+        return Features(grid, pooled, size, box, boxes)
 
     def batch(self, image_ids: Sequence[str]) -> GridBatch:
         """Grids of pictures in the order asked, float32, padded with zeros; a repeated id is read once.
 
-        cells (B, N, C), mask (B, N) or None where all shapes agree, shapes (B, 2), pooled (B, D) or None.
+        cells (B, N, C), mask (B, N) or None where all shapes agree, shapes (B, 2), pooled (B, D) or None, boxes
+        (B, N, 4) or None.
         Raises StoreError naming a picture that is absent or failed.
         """
         unique = list(dict.fromkeys(image_ids))
@@ -158,6 +162,7 @@ class Store:
         pooled: Tensor | None = None
         if self.manifest.encoder.pooled_channels:
             pooled = torch.empty(len(rows), self.manifest.encoder.pooled_channels)
+        boxes = torch.zeros(len(rows), longest, 4) if self.manifest.cells == "boxes" else None
         # In file order, so that a disk reads forward.
         for number in np.lexsort((rows["offset"], rows["shard"])):
             row = rows[number]
@@ -166,10 +171,14 @@ class Store:
             cells[number, end - begin :] = 0
             if pooled is not None and reader.pooled is not None:
                 pooled[number] = self._tensor(reader.pooled[int(row["slot"])])
+            if boxes is not None and reader.boxes is not None:
+                # Divided here, where the picture's size is at hand; models see shares of the picture.
+                size = np.array([row["original_width"], row["original_height"]] * 2, np.float32)
+                boxes[number, : end - begin] = torch.from_numpy(reader.boxes[begin:end] / np.maximum(size, 1))
         shapes = torch.from_numpy(np.stack([rows["height"], rows["width"]], 1).astype(np.int64))
         mask = None if same else torch.arange(longest)[None] < torch.from_numpy(lengths)[:, None]
         if len(unique) == len(image_ids):
-            return GridBatch(cells, mask, shapes, pooled)
+            return GridBatch(cells, mask, shapes, pooled, boxes)
         place = {image_id: number for number, image_id in enumerate(unique)}
         again = torch.tensor([place[image_id] for image_id in image_ids])
         return GridBatch(
@@ -177,6 +186,7 @@ class Store:
             mask[again] if mask is not None else None,
             shapes[again],
             pooled[again] if pooled is not None else None,
+            boxes[again] if boxes is not None else None,
         )
 
     def _rows(self, image_ids: Sequence[str]) -> RowArray:
