@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import resource
 from collections.abc import Sequence
@@ -113,6 +114,16 @@ class Store:
     def rows(self) -> RowArray:
         """The index, one row a picture in the order of the source; fields of `clipvil.features.index.ROW`."""
         return self._index.rows
+
+    def content(self) -> str:
+        """A hash (hex, 16 digits) of what the store holds: ids and checksums of all records, read from the index."""
+        index, digest = self._index, hashlib.blake2b(digest_size=8)
+        for part in (index.rows["id_hash"], index.rows["status"], index.rows["checksum"]):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        for name in ("height", "width", "original_height", "original_width"):
+            digest.update(np.ascontiguousarray(index.rows[name]).tobytes())
+        digest.update(self.manifest.dtype.encode())
+        return digest.hexdigest()
 
     def failures(self) -> list[Failure]:
         """The pictures without features, in the order of the source, each with its reason."""
