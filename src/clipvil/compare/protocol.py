@@ -28,8 +28,8 @@ def sentences(plan: Plan) -> list[str]:
     ready = [entry.title for entry in plan.suite.entries() if ready_store(entry.name) is not None]
     if ready:
         out.append(
-            f"{', '.join(ready)}: features that were computed before and taken as they were; what they cost stands in "
-            "the table only where the store says so, and with which pictures they were tuned is not known here."
+            f"{', '.join(ready)}: features that were computed before and are taken as they are; what they cost stands "
+            "in the table only where their store says so."
         )
     if any(entry.name == BLIND for entry in plan.suite.entries()):
         out.append(

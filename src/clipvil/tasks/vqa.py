@@ -108,7 +108,8 @@ class Vqa:
     def collate(self, records: Sequence[Question], features: FeatureSource) -> dict[str, Tensor]:
         """One batch: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they apply
 
-        mask (B, N) bool, boxes (B, N, 4) of regions (shares of the picture) and targets (B, answers) float32 (only when every record has answers).
+        mask (B, N) bool, boxes (B, N, 4) of regions (shares of the picture) and targets (B, answers) float32 (only when
+        every record has answers).
         """
         grids = features.batch([record.image_id for record in records])
         encoded = [self._encode(record.question) for record in records]
