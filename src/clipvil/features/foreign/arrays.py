@@ -65,6 +65,11 @@ def read_npy(stream: IO[bytes], size: int, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype.newbyteorder("=")))
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says, on one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def check_size(need: int, what: str, where: str) -> None:
     """Raise FeatureError where a record would take more than `MAX_BYTES`."""
     if need > MAX_BYTES:
@@ -93,9 +98,12 @@ def _header(stream: IO[bytes], size: int, where: str) -> tuple[tuple[int, ...], 
             shape, fortran, dtype = npy.read_array_header_2_0(stream)
         else:
             raise FeatureError("unsupported", f"{where}: a NumPy file of version {version} holds no plain array")
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, EOFError, KeyError) as error:
+    except FeatureError:
+        raise
+    except Exception as error:
+        # NumPy parses the header as a Python literal, and its parsers complain in many ways.
         reason = "truncated" if size < 80 else "corrupt"
-        raise FeatureError(reason, f"{where}: its header cannot be read ({str(error).splitlines()[0]})") from None
+        raise FeatureError(reason, f"{where}: its header cannot be read ({first_line(error)})") from None
     if dtype.hasobject:
         raise pickled(where)
     if dtype.kind != "f" or dtype.itemsize not in (2, 4, 8):

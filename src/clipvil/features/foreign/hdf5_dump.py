@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from clipvil.errors import DataError, FeatureError, UsageError
-from clipvil.features.foreign.arrays import check_size
+from clipvil.features.foreign.arrays import check_size, first_line
 from clipvil.features.foreign.base import ForeignRecord, ForeignSource, ForeignWriter, Options
 from clipvil.features.foreign.grids import as_record
 from clipvil.features.foreign.hdf5_ids import read_ids
@@ -46,7 +46,7 @@ def open_source(place: Path, options: Options) -> ForeignSource:
         file = h5py.File(place, "r")
         names = list(file)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot be read as HDF5 ({str(error).splitlines()[0]})", file=place) from None
+        raise DataError(f"cannot be read as HDF5 ({first_line(error)})", file=place) from None
     if "image_features" in names:
         return _BottomUp(h5py, file, place, options).source()
     if not names:
@@ -75,7 +75,7 @@ def _dataset(h5py: Any, file: Any, name: str, where: str) -> Any:
             raise FeatureError("unsupported", f"{where}: holds objects, expected a float array")
         return dataset
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise FeatureError("corrupt", f"{where}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise FeatureError("corrupt", f"{where}: cannot be read ({first_line(error)})") from None
 
 
 def _read(h5py: Any, file: Any, name: str, rows: slice | int, where: str) -> Tensor:
@@ -90,7 +90,7 @@ def _read(h5py: Any, file: Any, name: str, rows: slice | int, where: str) -> Ten
     try:
         values = np.asarray(dataset[rows])
     except (OSError, RuntimeError, ValueError) as error:
-        raise FeatureError("corrupt", f"{where}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise FeatureError("corrupt", f"{where}: cannot be read ({first_line(error)})") from None
     return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clipvil.errors import FeatureError, UsageError
-from clipvil.features.foreign.arrays import MAX_BYTES, MAX_ENTRIES, check_size, npy_bytes, pickled, read_npy_file
+from clipvil.features.foreign.arrays import MAX_BYTES, MAX_ENTRIES, check_size, first_line, npy_bytes, pickled, read_npy_file
 from clipvil.features.foreign.base import ForeignRecord, ForeignSource, ForeignWriter, Options
 from clipvil.features.foreign.files import FileWriter
 from clipvil.features.foreign.grids import as_record
@@ -74,8 +74,9 @@ def read_pth(path: Path) -> Tensor:
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise pickled(where) from None
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise FeatureError("corrupt", f"{where}: cannot be read ({str(error).splitlines()[0]})") from None
+    except Exception as error:
+        # What a damaged archive makes of torch's reader is as varied as the damage.
+        raise FeatureError("corrupt", f"{where}: cannot be read ({first_line(error)})") from None
     if type(value) is not Tensor or value.layout is not torch.strided or value.is_meta:
         raise FeatureError("unsupported", f"{where}: holds a {type(value).__name__}, expected one dense tensor")
     if value.dtype not in _FLOATS:
