@@ -178,6 +178,7 @@ class ShardReader:
     def __init__(self, folder: Path, shard: int, generation: int, manifest: Manifest) -> None:
         self.path = layout.shard_data(folder, shard, generation)
         file, code, entry = TensorFile(self.path), CODES[manifest.dtype], manifest.encoder
+        self.release = file.release
         self.cells = file.array("cells", code, (None, entry.grid_channels))
         self.pooled: np.ndarray[Any, Any] | None = None
         self.boxes: np.ndarray[Any, Any] | None = None

@@ -24,6 +24,9 @@ from clipvil.features.manifest import load_manifest
 from clipvil.features.shard import Failure, ShardReader, failures_of, load_shard_index
 
 OK = STATUSES.index("ok")
+_HELD = 1 << 26
+"""Bytes of records that a process reads before it lets go of the mapped pages: without that, a long training comes to
+hold the whole store, and a limit on its memory counts that."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Store:
         self._index_cache: Index | None = None
         self._usable: int | None = None
         self._readers: dict[tuple[int, int], ShardReader] = {}
+        self._touched = 0
         # A map holds a file descriptor; a store of thousands of shards must not use up those of the process.
         self._limit = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
@@ -222,6 +226,11 @@ class Store:
         while len(self._readers) > self._limit:
             self._readers.pop(next(iter(self._readers)), None)
         begin, end = reader.check(row, checksum=self.check)
+        self._touched += (end - begin) * reader.cells.itemsize * reader.cells.shape[1]
+        if self._touched > _HELD:
+            self._touched = 0
+            for mapped in list(self._readers.values()):
+                mapped.release()
         return begin, end, reader
 
     def _tensor(self, values: np.ndarray[Any, Any]) -> Tensor:

@@ -49,7 +49,13 @@ def grid_store(folder: Path, **settings: object) -> Store:
 def take(source: Path, format: str, out: Path, **settings: object) -> ImportReport:
     options = {key: settings.pop(key) for key in list(settings) if key in vars(Options())}
     return import_features(
-        source, format=format, encoder_name="theirs", out=out, options=Options(**options), progress=False, **settings  # type: ignore[arg-type]
+        source,
+        format=format,
+        encoder_name="theirs",
+        out=out,
+        options=Options(**options),
+        progress=False,
+        **settings,  # type: ignore[arg-type]
     )
 
 

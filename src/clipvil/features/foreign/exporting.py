@@ -16,6 +16,12 @@ from clipvil.files import atomic_write_json
 from clipvil.progress import progress as show_progress
 
 NOTE = "clipvil-export.json"
+_PLACES = {
+    "clipvil-caption": "DIR/features",
+    "bottom-up-tsv": "DIR/features.tsv",
+    "lmdb": "DIR/features.lmdb",
+    "hdf5": "DIR/features.h5",
+}
 _WITHOUT_POOLED = ("mmf-npy", "mmf-pth", "bottom-up-tsv", "lmdb", "hdf5")
 
 
@@ -93,7 +99,8 @@ def _note(store: Store, format: str, first: str) -> dict[str, Any]:
         "channels": entry.grid_channels,
         "cells": store.manifest.cells,
         "content": store.content(),
-        "import": f"clipvil features import DIR --format {format}{options} --encoder-name NAME --out STORE",
+        "import": f"clipvil features import {_PLACES.get(format, 'DIR')} --format {format}{options} "
+        f"--channels {entry.grid_channels} --encoder-name NAME --out STORE",
     }
 
 

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from clipvil.errors import FeatureError, UsageError
-from clipvil.features.foreign.arrays import MAX_BYTES, MAX_ENTRIES, check_size, first_line, npy_bytes, pickled, read_npy_file
+from clipvil.features.foreign.arrays import (
+    MAX_BYTES,
+    MAX_ENTRIES,
+    check_size,
+    first_line,
+    npy_bytes,
+    pickled,
+    read_npy_file,
+)
 from clipvil.features.foreign.base import ForeignRecord, ForeignSource, ForeignWriter, Options
 from clipvil.features.foreign.files import FileWriter
 from clipvil.features.foreign.grids import as_record
