@@ -12,7 +12,7 @@ process and all its workers every 50 ms:
 - `unmapped_mb`: growth of the machine's shared memory beyond what they map: batches in the queue between a worker and
   the main process, which belong to nobody. Other programs that use shared memory meanwhile make it too large,
 - `peak_mb`: the largest `pss_mb + unmapped_mb` at one moment; must stay below 4000,
-- `rss_mb`: the largest sum of resident set sizes at one moment, where shared pages count once a process: for comparison.
+- `rss_mb`: the largest sum of resident set sizes, where shared pages count once a process: for comparison.
 
 Two stores: `square` is what CLIP RN50 gives at 224 pixels (7 x 7 x 2048, float16; COCO's train and val come to 25 GB)
 with batches of 256; `published` is the grid of the published VQA runs (18 x 31 x 2048, float32) with batches of 32. One
@@ -140,11 +140,11 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.pid, self.peaks, self.processes = pid, dict.fromkeys(("private", "pss", "unmapped", "peak", "rss"), 0), 0
         self._shared = shared_memory()
-        self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """Sample every 50 ms."""
-        while not self._stop.wait(0.05):
+        while not self._ended.wait(0.05):
             found = [value for pid in family(self.pid) if (value := memory(pid))]
             total = {key: sum(value[key] for value in found) for key in ("private", "pss", "rss", "shmem")}
             total["unmapped"] = max(0, shared_memory() - self._shared - total["shmem"])
@@ -154,7 +154,7 @@ class Watch(threading.Thread):
 
     def end(self) -> None:
         """Stop and wait."""
-        self._stop.set()
+        self._ended.set()
         self.join()
 
 
