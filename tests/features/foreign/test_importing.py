@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +247,42 @@ def test_what_the_store_says_of_itself(tmp_path: Path) -> None:
     assert "theirs" in text and "computed elsewhere" in text and "precision   imported" in text
     assert "6 channels" in text and about.cost == {}
     assert main(["features", "info", str(tmp_path / "store"), "--json"]) == 0
+
+
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "files", 48, (1, 16, 16, 1024))  # a megabyte each
+    tracemalloc.start()
+    try:
+        take(folder, "mmf-npy", tmp_path / "store", workers=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_the_commands_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = folder_of(tmp_path / "files", 3, (1, 9, 9, 6))
+    store, out, back = (str(tmp_path / name) for name in ("store", "out", "back"))
+    arguments = ["--encoder-name", "theirs", "--channels", "6"]
+    assert main(["features", "import", str(folder), "--format", "mmf-npy", "--out", store, *arguments]) == 0
+    assert main(["features", "export", store, "--format", "mmf-pth", "--out", out]) == 0
+    # The note beside the files has the command that brings them back.
+    command = json.loads((tmp_path / "out" / "clipvil-export.json").read_text())["import"]
+    words = [{"DIR": out, "NAME": "theirs", "STORE": back}.get(word, word) for word in shlex.split(command)]
+    assert words[0] == "clipvil" and main(words[1:]) == 0
+    assert np.array_equal(Store.open(back)[name(2)].grid.numpy(), grids(2, (1, 9, 9, 6))[0])
+    assert "3 pictures imported, complete" in capsys.readouterr().err
+    assert main(["features", "verify", back]) == 0
+    assert main(["features", "export", store, "--format", "bottom-up-tsv", "--out", str(tmp_path / "x")]) == 2
+    assert "holds grids" in capsys.readouterr().err
+
+
+def test_an_extraction_does_not_go_on_in_an_import(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from clipvil.features.extract import extract
+
+    take(folder_of(tmp_path / "files", 2), "mmf-npy", tmp_path / "store")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    with pytest.raises(StoreError, match="holds other features: encoder is theirs"):
+        extract(str(tmp_path / "a.png"), encoder="mini/random", out=tmp_path / "store", progress=False)

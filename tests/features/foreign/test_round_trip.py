@@ -101,6 +101,7 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     for number, format in enumerate(("mmf-npy", "mmf-pth", "clipvil-caption", "openai-clip-npz")):
         with pytest.raises(UsageError, match="holds regions"):
             give(regions.path, format, tmp_path / f"c{number}")
+    assert not any((tmp_path / name).exists() for name in ("a", "b", "c0"))
 
 
 def test_an_export_goes_on_and_never_mixes(tmp_path: Path) -> None:

@@ -63,9 +63,11 @@ def export_features(store: str | Path, *, format: str, out: str | Path, progress
         report.left_out = f"pooled vectors left out, {format} has no place for them"
     note = _note(opened, format, ids[0])
     with clear_disk_errors(folder):
-        _prepare(folder, note)
+        begun = _look_at(folder, note)
         writer = open_writer(format, folder, opened)
         try:
+            if not begun:
+                atomic_write_json(folder / NOTE, note)
             with show_progress(len(ids), "export", unit="pictures", quiet=not progress) as bar:
                 for image_id in ids:
                     if writer.has(image_id):
@@ -104,8 +106,8 @@ def _note(store: Store, format: str, first: str) -> dict[str, Any]:
     }
 
 
-def _prepare(folder: Path, note: dict[str, Any]) -> None:
-    """An empty folder, or one in which the same export was begun."""
+def _look_at(folder: Path, note: dict[str, Any]) -> bool:
+    """Whether the same export was begun there; raises where something else was, and writes nothing."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; --out wants a folder")
     path = folder / NOTE
@@ -116,8 +118,7 @@ def _prepare(folder: Path, note: dict[str, Any]) -> None:
             before = None
         if before != note:
             raise StoreError(f"{folder}: holds an export of other features; choose another --out")
-        return
+        return True
     if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise StoreError(f"{folder}: is not empty; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(path, note)
+    return False
