@@ -19,6 +19,8 @@ from clipvil.compare.stores import stored_features
 from clipvil.compare.suite import EncoderEntry, Suite, merge
 from clipvil.compare.table import render_table
 from clipvil.errors import RecipeError, StoreError, UsageError
+from clipvil.features.foreign.base import Options
+from clipvil.features.foreign.exporting import export_features
 from clipvil.features.foreign.importing import import_features
 from clipvil.training.predictor import load
 from clipvil.training.run_files import read_run
@@ -110,6 +112,22 @@ def test_nothing_is_run_twice_and_a_moved_store_is_known(world: dict[str, Any], 
     other = make_store(tmp_path, world["folder"] / "corpus", seed=1)
     assert compare(**{**world["call"], "encoders": ["mini/random", f"store:{other}"]}).complete
     assert stamps() != before
+
+
+def test_features_that_went_out_and_came_back_give_the_same_score(world: dict[str, Any], tmp_path: Path) -> None:
+    (store,) = world["out"].glob("features/mini-random-*")
+    export_features(store, format="mmf-pth", out=tmp_path / "files", progress=False)
+    import_features(
+        tmp_path / "files", format="mmf-pth", encoder_name="theirs", out=tmp_path / "back",
+        options=Options(layout="chw"), progress=False,
+    )  # fmt: skip
+    call = {**world["call"], "out": tmp_path / "out", "question_only": False}
+    results = compare(**{**call, "encoders": [f"store:{tmp_path / 'back'}"]})
+    for split in ("test", "shifted"):
+        there, here = world["results"].row("tiny", split, "mini/random"), results.row("tiny", split, "store:back")
+        assert there is not None and here is not None and there.mean == here.mean
+    runs = [world["out"] / "cells/tiny/mini-random/seed-0", tmp_path / "out/cells/tiny/store-back/seed-0"]
+    assert (runs[0] / "best.safetensors").read_bytes() == (runs[1] / "best.safetensors").read_bytes()
 
 
 def test_a_process_of_its_own_finds_the_store(world: dict[str, Any]) -> None:
