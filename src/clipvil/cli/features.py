@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from clipvil.features.foreign.base import Options
 
 
 def info(
@@ -75,28 +79,15 @@ def import_(
     """Bring features that others computed into a store; nothing is unpickled, what cannot be used is listed."""
     from typing import cast
 
-    from clipvil.errors import UsageError
-    from clipvil.features.foreign.base import IdRule, Layout, Options
     from clipvil.features.foreign.importing import import_features
     from clipvil.features.manifest import DType
 
-    for name, value, known in (("layout", layout, ("hwc", "chw")), ("ids", ids, ("stem", "coco"))):
-        if value is not None and value not in known:
-            raise UsageError(f"--{name} must be {' or '.join(known)}, not '{value}'")
-    options = Options(
-        layout=cast("Layout | None", layout),
-        grid=_grid(grid),
-        channels=channels,
-        ids=cast(IdRule, ids),
-        ids_file=ids_file,
-        pooled=pooled,
-    )
     report = import_features(
         source,
         format=format,
         encoder_name=encoder_name,
         out=out,
-        options=options,
+        options=_options(layout, grid, channels, ids, ids_file, pooled),
         dtype=cast("DType | None", dtype),
         shard=shard,
         shard_size=shard_size,
@@ -106,6 +97,27 @@ def import_(
     )
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+def _options(
+    layout: str | None, grid: str | None, channels: int | None, ids: str, ids_file: Path | None, pooled: bool
+) -> Options:
+    from typing import cast
+
+    from clipvil.errors import UsageError
+    from clipvil.features.foreign.base import IdRule, Layout, Options
+
+    for name, value, known in (("layout", layout, ("hwc", "chw")), ("ids", ids, ("stem", "coco"))):
+        if value is not None and value not in known:
+            raise UsageError(f"--{name} must be {' or '.join(known)}, not '{value}'")
+    return Options(
+        layout=cast("Layout | None", layout),
+        grid=_grid(grid),
+        channels=channels,
+        ids=cast(IdRule, ids),
+        ids_file=ids_file,
+        pooled=pooled,
+    )
 
 
 def _grid(text: str | None) -> tuple[int, int] | None:

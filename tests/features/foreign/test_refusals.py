@@ -159,6 +159,13 @@ def test_pth(tmp_path: Path) -> None:
     for data, reason in ((b"", "empty"), (good[: len(good) // 2], "truncated"), (b"nonsense" * 9, "corrupt")):
         path.write_bytes(data)
         assert refused(read_pth, path).reason == reason
+    # A changed bit in the values: torch itself would read them.
+    torch.save(torch.ones(1, 4, 2, 3), path)
+    damaged = bytearray(good)
+    damaged[good.index(torch.ones(4).numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(damaged)
+    assert not torch.load(path, weights_only=True).eq(1).all()
+    assert "fails its checksum" in str(refused(read_pth, path))
     for value in ({"feature": torch.ones(2)}, [torch.ones(2)], torch.ones(2, 3, 4, dtype=torch.int64)):
         torch.save(value, path)
         assert refused(read_pth, path).reason == "unsupported"

@@ -29,6 +29,7 @@ from clipvil.features.foreign.base import ForeignRecord, ForeignSource, ForeignW
 from clipvil.features.foreign.files import FileWriter
 from clipvil.features.foreign.grids import as_record
 from clipvil.features.foreign.listing import ids_of, list_files
+from clipvil.images.sources.base import printable
 
 if TYPE_CHECKING:
     from clipvil.features.store import Features, Store
@@ -109,13 +110,17 @@ def _check_archive(path: Path, size: int, where: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            if len(entries) > MAX_ENTRIES or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise FeatureError("unsupported", f"{where}: a compressed or overlong archive, not one of torch.save")
+            if sum(entry.file_size for entry in entries) > min(size, MAX_BYTES):
+                raise FeatureError("corrupt", f"{where}: its entries claim more bytes than the file has")
+            # torch's own reader does not look at the checksums.
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
         reason = "truncated" if start == b"PK" else "corrupt"
-        raise FeatureError(reason, f"{where}: not a whole file of torch.save ({error})") from None
-    if len(entries) > MAX_ENTRIES or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise FeatureError("unsupported", f"{where}: a compressed or overlong archive, not one of torch.save")
-    if sum(entry.file_size for entry in entries) > min(size, MAX_BYTES):
-        raise FeatureError("corrupt", f"{where}: its entries claim more bytes than the file has")
+        raise FeatureError(reason, f"{where}: not a whole file of torch.save ({first_line(error)})") from None
+    if damaged is not None:
+        raise FeatureError("corrupt", f"{where}: its part '{printable(damaged)}' fails its checksum")
 
 
 def open_target_npy(folder: Path, store: Store) -> ForeignWriter:
