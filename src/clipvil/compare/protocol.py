@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clipvil.compare.plan import Plan, TaskPlan
 from clipvil.compare.suite import BLIND
+from clipvil.features.ready import ready_store
 
 
 def sentences(plan: Plan) -> list[str]:
@@ -24,6 +25,12 @@ def sentences(plan: Plan) -> list[str]:
         "Differences are paired record by record before the same bootstrap; p is twice the smaller share of draws on "
         "either side of zero. No correction is made for the number of pairs looked at.",
     ]
+    ready = [entry.title for entry in plan.suite.entries() if ready_store(entry.name) is not None]
+    if ready:
+        out.append(
+            f"{', '.join(ready)}: features that were computed before and are taken as they are; what they cost stands "
+            "in the table only where their store says so."
+        )
     if any(entry.name == BLIND for entry in plan.suite.entries()):
         out.append(
             f"{BLIND} is the same model with one constant cell in place of the picture: what the questions alone "

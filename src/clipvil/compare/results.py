@@ -43,7 +43,8 @@ class Costs(_Model):
 
 
 class EncoderRow(_Model):
-    """One contestant. `label` is unique and is how all other parts name it; `name` is what `create_encoder` takes.
+    """One contestant. `label` is unique and is how all other parts name it; `name` is what `create_encoder` takes,
+    or `store:PATH`.
 
     `floor` marks the question-only row, which sees no picture.
     """

@@ -78,6 +78,10 @@ class Encoder(Protocol):
         ...
 
 
+CellKind = Literal["grid", "regions", "boxes"]
+"""What the cells of a picture are: a grid, or regions in no order, whose boxes are known ("boxes") or not."""
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """What a task needs to know of the encoder whose features it reads."""
@@ -86,3 +90,4 @@ class EncoderSpec:
     fingerprint: str
     grid_channels: int
     pooled_channels: int | None = None
+    cells: CellKind = "grid"

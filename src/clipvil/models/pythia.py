@@ -110,7 +110,7 @@ class Cells(nn.Module):
         self.reduce = nn.Linear(channels, config.cell_size) if config.cell_size else None
         self.positions = nn.Linear(POSITION_FEATURES, self.size, bias=False) if config.cell_positions else None
 
-    def forward(self, cells: Tensor, shapes: Tensor | None) -> Tensor:
+    def forward(self, cells: Tensor, shapes: Tensor | None, boxes: Tensor | None) -> Tensor:
         """(B, N, C) -> (B, N, size)."""
         if self.normalise is not None:
             cells = self.normalise(cells)
@@ -119,7 +119,7 @@ class Cells(nn.Module):
         if self.positions is not None:
             if shapes is None:
                 raise RecipeError("cell_positions needs the shapes of the grids")
-            cells = cells + self.positions(position_features(shapes, cells.shape[1]).to(cells.dtype))
+            cells = cells + self.positions(position_features(shapes, cells.shape[1], boxes).to(cells.dtype))
         return functional.relu(cells) if self.reduce is not None else cells
 
 
@@ -185,11 +185,13 @@ class Pythia(nn.Module):
         cells: Tensor,
         mask: Tensor | None = None,
         shapes: Tensor | None = None,
+        boxes: Tensor | None = None,
     ) -> PythiaOutput:
         """Answer questions about pictures.
 
         `question` (B, T) word rows and `lengths` (B,) real words; `cells` (B, N, C) flattened row by row, `mask` (B, N)
-        True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with `cell_positions`.
+        True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with `cell_positions`;
+        `boxes` (B, N, 4) where the cells are regions: their places for `cell_positions`.
         """
         real = None
         if self.config.text_mask == "real":
@@ -202,7 +204,7 @@ class Pythia(nn.Module):
             vector = torch.cat([vector, self.normalise_words(_mean_word(words, real))], dim=1)
         vector = self.dropout(vector)
         if self.cells is not None:
-            cells = self.cells(cells, shapes)
+            cells = self.cells(cells, shapes, boxes)
         weights, strength = self.attention(cells, vector, mask)
         attended = torch.einsum("bng,bnc->bgc", weights, cells)
         seen = self.dropout(self.normalise_attended(attended).flatten(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,12 +107,14 @@ class Vqa:
         module: nn.Module = importlib.import_module(MODELS[name]).build(
             model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
         )
+        _check_cells(module, name, encoder)
         return module
 
     def collate(self, records: Sequence[Question], features: FeatureSource) -> dict[str, Tensor]:
         """One batch: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they apply
 
-        mask (B, N) bool and targets (B, answers) float32 (only when every record has answers).
+        mask (B, N) bool, boxes (B, N, 4) of regions (shares of the picture) and targets (B, answers) float32 (only when
+        every record has answers).
         """
         grids = features.batch([record.image_id for record in records])
         encoded = [self._encode(record.question) for record in records]
@@ -123,6 +126,8 @@ class Vqa:
         }
         if grids.mask is not None:
             batch["mask"] = grids.mask
+        if grids.boxes is not None:
+            batch["boxes"] = grids.boxes
         if all(record.answers for record in records):
             batch["targets"] = self._targets(records)
         return batch
@@ -229,9 +234,24 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
 
 
 def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    output = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"])
+    # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
+    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
+    output = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions)
     logits: Tensor = output.logits
     return logits
+
+
+def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
+    """Refuse what a model cannot make of regions, which lie in no grid. Raises RecipeError."""
+    if encoder.cells == "grid":
+        return
+    if "boxes" not in inspect.signature(module.forward).parameters:
+        raise RecipeError(f"the model {name} reads grids, and {encoder.name} has regions; choose another model")
+    if encoder.cells == "regions" and getattr(getattr(module, "config", None), "cell_positions", False):
+        raise RecipeError(
+            f"'model.cell_positions' needs to know where cells lie, and the regions of {encoder.name} came without "
+            "boxes; set it to false"
+        )
 
 
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:

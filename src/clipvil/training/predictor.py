@@ -100,7 +100,7 @@ def load(run: str | Path) -> Predictor:
     Raises:
         CheckpointError: the run is not finished or damaged, or the encoder of that name is not the one it was trained
             with (other weights, another version).
-        UsageError: the run's task does not answer questions.
+        UsageError: the run's task does not answer questions, or it was trained on a ready store (`store:PATH`).
     """
     run = Path(run)
     recipe = read_recipe(run)
