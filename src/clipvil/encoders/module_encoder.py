@@ -104,9 +104,7 @@ class ModuleEncoder:
         Raises EncoderError where there is none: a visual tower alone, or weights without their text part.
         """
         if self._text is None:
-            raise EncoderError(
-                f"{self.name} has no text side; take CLIP or SigLIP weights through open_clip/ or hf/"
-            )
+            raise EncoderError(f"{self.name} has no text side; take CLIP or SigLIP weights through open_clip/ or hf/")
         return self._text()
 
     def to(
