@@ -62,13 +62,15 @@ class ModuleTextEncoder:
         tokens = self._tokenize(texts, self.context_length)
         self.encoded += len(texts)
         self.truncated += self._cut(texts, tokens)
+        # Texts that differ only in words the tokenizer does not know are one to the network: one vector, to the bit.
+        tokens, inverse = torch.unique(tokens, dim=0, return_inverse=True)
         lengths = self._lengths(tokens)
         order = lengths.argsort(stable=True)
         parts = []
         for rows in order.split(self.batch_size):
             length = int(lengths[rows].max()) if self._causal else self.context_length
             parts.append(self.module(tokens[rows, :length].to(parameter.device)))
-        return torch.cat(parts)[order.argsort().to(parameter.device)]
+        return torch.cat(parts)[order.argsort()[inverse].to(parameter.device)]
 
     def fingerprint(self) -> str:
         """16 hex digits over weights as created, tokens of a probe sentence, context length, scale and facts."""
