@@ -68,8 +68,8 @@ class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
     `records` are of the one record type that the task names; `model` is what `build` returned. What only some tasks
-    have is not asked of all: `trains = False` (see `trains`), `order` (see `reading_order`) and `estimate` (see
-    `estimate`).
+    have is not asked of all: `trains = False` (see `trains`), `order` (see `reading_order`), `estimate`
+    (see `estimate`) and `refuses` (see `refusal`).
     """
 
     name: str
@@ -116,6 +116,12 @@ class Task(Protocol):
 def trains(task: Task) -> bool:
     """Whether the task has anything to train. One that says `trains = False` is built and judged at once."""
     return bool(getattr(task, "trains", True))
+
+
+def refusal(task: Task, encoder: str) -> str:
+    """Why a task cannot be done with the encoder of that name (its `refuses(encoder)`); empty where it can."""
+    own = getattr(task, "refuses", None)
+    return "" if own is None else str(own(encoder))
 
 
 def reading_order(task: Task, records: Sequence[Any]) -> Sequence[int]:

@@ -128,6 +128,12 @@ class ZeroShotVqa:
         self._text_print = text.fingerprint()
         return Matcher(text, self._labels(), self.settings, self._seen)
 
+    def refuses(self, encoder: str) -> str:
+        """Why an encoder of that name cannot answer: one that has no text side, or sees no picture."""
+        from clipvil.encoders.registry import may_have_text
+
+        return "" if may_have_text(encoder) else "it has no text side to compare pictures with"
+
     def order(self, records: Sequence[Question]) -> list[int]:
         """The order to answer in: equal questions behind one another, so that each is encoded once."""
         first: dict[str, int] = {}
