@@ -16,11 +16,11 @@ from clipvil.tasks.vqa_scores import HEADINGS
 from clipvil.tasks.zero_shot_prompts import form_of_question
 from clipvil.text.answers import AnswerVocabulary
 
-CHANCE = "chance: any answer of the list"
-CHANCE_OF_TYPE = "chance: any answer of the right type"
-MAJORITY = "majority: the commonest answer"
-MAJORITY_OF_TYPE = "majority: the commonest answer of the right type"
-MAJORITY_OF_QUESTION = "majority: the commonest answer to the question type"
+CHANCE = "chance over all answers"
+CHANCE_OF_TYPE = "chance by answer type"
+MAJORITY = "majority answer overall"
+MAJORITY_OF_TYPE = "majority by answer type"
+MAJORITY_OF_QUESTION = "majority by question type"
 
 
 @dataclass(frozen=True)

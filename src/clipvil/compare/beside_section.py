@@ -31,7 +31,7 @@ def _table(results: Results, group: SideBySide) -> Html:
         el("strong", f"{names}. "),
         "All ways of answering the same questions, best first, with 95 % intervals (bootstrap over pictures). Quiet "
         "rows use no picture and no model: chance is the expected score of an answer drawn evenly from the training "
-        "answers, majority the answer given most often in training; rows of the right type are told the type that the "
+        "answers, majority the answer given most often in training; rows by answer type are told the type that the "
         f"annotation of each test question states.{kinds}",
     )
     table = el(

@@ -57,6 +57,7 @@ class Vqa:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
+        self.top = TOP
         self.words: Vocabulary | None = None
         self.answers: AnswerVocabulary | None = None
         self._forget()
@@ -129,12 +130,12 @@ class Vqa:
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Question]) -> list[Prediction]:
-        """Best answer and the five best with their probabilities.
+        """Best answer and the `top` best (five, unless somebody sets it) with their probabilities.
 
         Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
         """
         _, answers = self._vocabularies()
-        best, index = answer_probabilities(_forward(model, batch)).topk(min(TOP, len(answers) - 1), dim=1)
+        best, index = answer_probabilities(_forward(model, batch)).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
             top = tuple((answers.answers[place], value) for place, value in zip(places, values, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class ZeroShotVqa:
         one_of(self.settings.mode, MODES, "mode")
         if self.settings.texts_at_once < 1:
             raise RecipeError("'task_settings.texts_at_once' must be at least 1")
+        self.top = TOP
         self.answers: AnswerVocabulary | None = None
         self._seen: dict[str, list[int]] = {}
         self._text_print = ""
@@ -110,8 +112,11 @@ class ZeroShotVqa:
         if encoder.pooled_channels is None:
             raise UsageError(f"{encoder.name} has no pooled vector, which the task {self.name} compares with texts")
         from clipvil.encoders.registry import create_encoder
+        from clipvil.encoders.weights import UntrainedWarning
 
-        both = create_encoder(encoder.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UntrainedWarning)  # `text` says it again
+            both = create_encoder(encoder.name)
         if not isinstance(both, TwoTower):
             raise EncoderError(f"{encoder.name} has no text side, which the task {self.name} needs")
         text = both.text()
@@ -165,7 +170,7 @@ class ZeroShotVqa:
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Question]) -> list[Prediction]:
-        """Best answer and the five best, with their share of the softmax over the candidates."""
+        """Best answer and the `top` best (five, unless somebody sets it), with their share of the softmax."""
         rows: dict[str, list[int]] = {}
         for row, record in enumerate(records):
             rows.setdefault(record.question, []).append(row)
@@ -177,7 +182,7 @@ class ZeroShotVqa:
             cosines = (pictures[rows[question]] @ texts.vectors.T)[:, texts.columns]
             shares = (matcher.scale * cosines).softmax(1)
             # Stable, so that texts the tower cannot tell apart keep the order of the answer list.
-            order = cosines.argsort(dim=1, descending=True, stable=True)[:, :TOP]
+            order = cosines.argsort(dim=1, descending=True, stable=True)[:, : self.top]
             best = shares.gather(1, order)
             for row, values, picks in zip(rows[question], best.tolist(), order.tolist(), strict=True):
                 top = tuple((labels[places[pick]], value) for pick, value in zip(picks, values, strict=True))
