@@ -59,9 +59,7 @@ def test_files_by_text_or_path_and_pillow_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
 def test_pillow_pictures_may_have_any_mode(mode: str) -> None:
     image = (
-        Image.fromarray(RGB[:, :, 0].astype(np.uint16) * 257)
-        if mode == "I;16"
-        else Image.fromarray(RGB).convert(mode)
+        Image.fromarray(RGB[:, :, 0].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(RGB).convert(mode)
     )
     assert open_picture(image).size == (7, 5)
     if mode == "I;16":

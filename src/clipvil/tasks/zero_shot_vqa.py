@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -47,8 +47,6 @@ class ZeroShotSettings:
     min_answer_count: int = 1
     mode: str = "auto"
     """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
-    texts_at_once: int = 16384
-    """How many texts are encoded before their similarities are taken: bounds the memory, changes no answer."""
 
 
 class ZeroShotVqa:
@@ -70,8 +68,6 @@ class ZeroShotVqa:
         one_of(self.settings.prompt, tuple(PROMPTS), "prompt")
         one_of(self.settings.candidates, CANDIDATES, "candidates")
         one_of(self.settings.mode, MODES, "mode")
-        if self.settings.texts_at_once < 1:
-            raise RecipeError("'task_settings.texts_at_once' must be at least 1")
         self.top = TOP
         self.answers: AnswerVocabulary | None = None
         self._seen: dict[str, list[int]] = {}
@@ -177,14 +173,14 @@ class ZeroShotVqa:
         matcher, labels = cast(Matcher, model), self._labels()
         pictures = functional.normalize(batch["pooled"].float(), dim=1)
         found: list[Prediction | None] = [None] * len(records)
-        for question, texts in matcher.encode(list(rows)):
-            places = matcher.candidates(question)
-            cosines = (pictures[rows[question]] @ texts.vectors.T)[:, texts.columns]
+        for question, mine in rows.items():
+            texts, places = matcher.encode(question), matcher.candidates(question)
+            cosines = (pictures[mine] @ texts.vectors.T)[:, texts.columns]
             shares = (matcher.scale * cosines).softmax(1)
             # Stable, so that texts the tower cannot tell apart keep the order of the answer list.
             order = cosines.argsort(dim=1, descending=True, stable=True)[:, : self.top]
             best = shares.gather(1, order)
-            for row, values, picks in zip(rows[question], best.tolist(), order.tolist(), strict=True):
+            for row, values, picks in zip(mine, best.tolist(), order.tolist(), strict=True):
                 top = tuple((labels[places[pick]], value) for pick, value in zip(picks, values, strict=True))
                 found[row] = Prediction(records[row].question_id, records[row].image_id, top[0][0], top[0][1], top)
         return [prediction for prediction in found if prediction is not None]
@@ -236,26 +232,28 @@ class Matcher(nn.Module):
         self.text, self.labels = text, tuple(labels)
         self.scale = text.scale
         self.candidates = Candidates(settings.candidates, self.labels, seen)
-        self._prompt, self._at_once = PROMPTS[settings.prompt], settings.texts_at_once
+        self._prompt = PROMPTS[settings.prompt]
         self._kept: OrderedDict[str, Texts] = OrderedDict()
+        self._bytes = 0
 
     def texts(self, question: str) -> list[str]:
         """One text a candidate, in the order of `candidates(question)`."""
         return [self._prompt(question, self.labels[place]) for place in self.candidates(question)]
 
-    def encode(self, questions: Sequence[str]) -> Iterator[tuple[str, Texts]]:
-        """Each distinct question with its texts, in no particular order; each distinct text is encoded once a group."""
-        wanted = list(dict.fromkeys(questions))
-        missing = [question for question in wanted if question not in self._kept]
-        for question in wanted:
-            if question in self._kept:
-                self._kept.move_to_end(question)
-                yield question, self._kept[question]
-        for group in self._groups(missing):
-            fresh = self._encode_group(group)
-            self._kept.update(fresh)
-            yield from fresh.items()
-            self._forget()
+    def encode(self, question: str) -> Texts:
+        """The texts of a question, encoded once as long as it is remembered.
+
+        Questions go through the tower one at a time: put together with others, the last bits of a vector would depend
+        on which others, and a run that was stopped could not go on to the very same numbers.
+        """
+        found = self._kept.get(question)
+        if found is None:
+            found = self._kept[question] = self._encode(question)
+            self._bytes += found.vectors.nbytes
+            while self._bytes > KEPT_BYTES and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].vectors.nbytes
+        self._kept.move_to_end(question)
+        return found
 
     def speed(self, questions: Sequence[str]) -> float:
         """Texts a second, measured on the texts of the first questions."""
@@ -270,36 +268,12 @@ class Matcher(nn.Module):
         self.text.encode(sample)
         return len(sample) / max(time.perf_counter() - start, 1e-9)
 
-    def _groups(self, questions: Sequence[str]) -> list[list[str]]:
-        """Questions whose texts together stay within the bound; a question of more is a group of its own."""
-        groups: list[list[str]] = []
-        size = 0
-        for question in questions:
-            count = len(self.candidates(question))
-            if not groups or size + count > self._at_once:
-                groups.append([])
-                size = 0
-            groups[-1].append(question)
-            size += count
-        return groups
-
-    def _encode_group(self, questions: Sequence[str]) -> dict[str, Texts]:
-        texts = {question: self.texts(question) for question in questions}
-        place = {text: number for number, text in enumerate(dict.fromkeys(t for mine in texts.values() for t in mine))}
-        vectors = functional.normalize(self.text.encode(list(place)).float(), dim=1)
+    def _encode(self, question: str) -> Texts:
+        vectors = functional.normalize(self.text.encode(self.texts(question)).float(), dim=1)
         known: dict[bytes, int] = {}
         first = [known.setdefault(row.tobytes(), number) for number, row in enumerate(vectors.cpu().numpy())]
-        out = {}
-        for question, mine in texts.items():
-            rows, columns = torch.tensor([first[place[text]] for text in mine]).unique(return_inverse=True)
-            out[question] = Texts(vectors[rows.to(vectors.device)], columns.to(vectors.device))
-        return out
-
-    def _forget(self) -> None:
-        total = sum(texts.vectors.nbytes for texts in self._kept.values())
-        while total > KEPT_BYTES and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            total -= oldest.vectors.nbytes
+        rows, columns = torch.tensor(first).unique(return_inverse=True)
+        return Texts(vectors[rows.to(vectors.device)], columns.to(vectors.device))
 
 
 def _duration(seconds: float) -> str:
