@@ -22,7 +22,9 @@ def _table(results: Results, group: SideBySide) -> Html:
     domain = padded([bound for way in group.ways for item in way.scores.values() for bound in (item.low, item.high)])
     colours = palette(results)
     head = [el("th", "Answered by", scope="col")]
-    head += [el("th", split, scope="col", colspan=2, class_="split") for split in group.splits]
+    # Drawn once, in figures for every split: there are many rows, and the kinds of answers must not be out of sight.
+    head += [el("th", group.splits[0], scope="col", colspan=2, class_="split")]
+    head += [el("th", split, scope="col", class_="num") for split in group.splits[1:]]
     head += [el("th", kind, scope="col", class_="num") for kind in group.kinds]
     body = [_row(way, group, colours.get(way.encoder, plots.Series(way.title, 0)), domain) for way in group.ways]
     names = ", ".join(task.name for task in group.tasks)
@@ -47,8 +49,12 @@ def _row(way: Way, group: SideBySide, series: plots.Series, domain: tuple[float,
     cells = [el("th", el("span", mark, way.title, class_="who"), scope="row")]
     for split in group.splits:
         item = way.scores.get(split)
+        first = split == group.splits[0]
         if item is None:
-            cells.append(el("td", "\u2013", colspan=2, class_="num", data_label=split))
+            cells.append(el("td", "\u2013", colspan=2 if first else 1, class_="num", data_label=split))
+            continue
+        if not first:
+            cells.append(el("td", wording.score(item.value), class_="num", data_label=split))
             continue
         drawn = plots.interval_bar(series, plots.Estimate(item.value, item.low, item.high), domain)
         figures = join(
