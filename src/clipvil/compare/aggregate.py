@@ -76,7 +76,7 @@ def _row(encoder: str, task: str, split: str, runs: Runs, groups: Mapping[str, M
         per_seed=per_seed,
         mean=_mean(averaged, images, list(averaged)),
         breakdowns=breakdowns,
-        training_seconds=sum(seconds) / len(seconds),
+        training_seconds=sum(seconds) / len(seconds) or None,  # zero-shot: none, not nought
     )
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
+from clipvil.tasks.base import refusal, trains
+from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import is_labelled, load_datasets, open_ready
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes, read_recipe_file
@@ -39,6 +41,15 @@ class TaskPlan:
             name for name in self.datasets if name not in TRAINING_SPLITS and is_labelled(self.datasets[name].records)
         ]
         return names or ["val"]
+
+    @property
+    def trains(self) -> bool:
+        """Whether a seed can change anything: a task without training is run once an encoder."""
+        return trains(create_task(self.recipe.task, self.recipe.task_settings))
+
+    def refusal(self, encoder: str) -> str:
+        """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""
+        return refusal(create_task(self.recipe.task, self.recipe.task_settings), encoder)
 
     @property
     def data_key(self) -> str:
@@ -110,9 +121,14 @@ def make_plan(suite: Suite, out: Path) -> Plan:
         ready = ready_store(entry.name)
         content = "" if ready is None else open_ready(ready).content()
         for task in tasks:
-            for seed in suite.seeds:
+            if task.refusal(entry.name):
+                continue
+            for seed in suite.seeds if task.trains else suite.seeds[:1]:
                 path = f"cells/{folders[task.name]}/{slugs[entry.title]}/seed-{seed}"
                 cells.append(CellPlan(entry, task, seed, _recipe(entry, task, seed), path, content))
+    if not cells:
+        reason = tasks[0].refusal(suite.encoders[0].name)
+        raise UsageError(f"nothing to run: {suite.encoders[0].name} on {tasks[0].name}: {reason}")
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
     return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
 

@@ -17,6 +17,12 @@ def sentences(plan: Plan) -> list[str]:
         f"Seeds: {seeds}. A seed fixes the order of the batches for all encoders alike, and the initial weights "
         "wherever shapes agree.",
         *(_selection(task) for task in plan.tasks),
+        *(
+            f"{entry.title} has no row on {task.name}: {reason}."
+            for task in plan.tasks
+            for entry in plan.suite.entries()
+            if (reason := task.refusal(entry.name))
+        ),
         "Intervals are 95 % percentile intervals of a bootstrap that redraws pictures with all their questions (2,000 "
         "draws)"
         + (", after the seeds were averaged record by record. " if many else ". ")
@@ -46,6 +52,11 @@ def data_line(task: TaskPlan) -> str:
 
 def _selection(task: TaskPlan) -> str:
     judged = " and ".join(task.test_splits)
+    if not task.trains:
+        return (
+            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives the list of "
+            f"answers alone, and {judged} is looked at once."
+        )
     if task.test_splits == ["val"]:
         return (
             f"{task.name}: trained on train; the step is chosen by the score on val, which is also what is reported, "

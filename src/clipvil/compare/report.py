@@ -9,6 +9,7 @@ from string import Template
 import yaml
 
 from clipvil.compare import sections, wording
+from clipvil.compare.beside_section import beside_section
 from clipvil.compare.gallery_section import gallery_section
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Results, TaskInfo
@@ -27,6 +28,8 @@ def render(results: Results) -> str:
     """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
     template = Template(_packaged("report.html"))
     body = [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
+    beside = beside_section(results)
+    body += [beside] if beside else []
     return template.substitute(
         title=join(results.title),
         style=_packaged("report.css"),

@@ -146,6 +146,16 @@ class PairDifference(_Model):
         return self.model_copy(update=swap)
 
 
+class Baseline(_Model):
+    """What the questions of one task and split are worth without a picture and without a model."""
+
+    name: str
+    task: str
+    split: str
+    mean: Interval
+    breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
+
+
 class Reference(_Model):
     """One reference answer and how many annotators gave it."""
 
@@ -221,6 +231,7 @@ class Results(_Model):
     tasks: list[TaskInfo] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
     differences: list[PairDifference] = Field(default_factory=list)
+    baselines: list[Baseline] = Field(default_factory=list)
     curves: list[Curve] = Field(default_factory=list)
     gallery: list[GalleryGroup] = Field(default_factory=list)
     cells: list[Cell] = Field(default_factory=list)

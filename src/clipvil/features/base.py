@@ -40,3 +40,13 @@ class FeatureSource(Protocol):
     def batch(self, image_ids: Sequence[str]) -> GridBatch:
         """Features of pictures in the order asked; ids may repeat. Raises StoreError naming an absent or failed one."""
         ...
+
+
+def pooled_of(features: FeatureSource, image_ids: Sequence[str]) -> Tensor | None:
+    """Pooled vectors (B, D) float32 alone, in the order asked; None where the source keeps none.
+
+    A source with a method `pooled` is asked for them; others give whole batches, of which the grids are dropped.
+    """
+    own = getattr(features, "pooled", None)
+    found: Tensor | None = own(image_ids) if own is not None else features.batch(image_ids).pooled
+    return found

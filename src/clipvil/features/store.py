@@ -204,6 +204,24 @@ class Store:
             boxes[again] if boxes is not None else None,
         )
 
+    def pooled(self, image_ids: Sequence[str]) -> Tensor | None:
+        """Pooled vectors (B, D) float32 in the order asked, without reading a grid; None where the store keeps none.
+
+        Raises StoreError naming a picture that is absent or failed.
+        """
+        channels = self.manifest.encoder.pooled_channels
+        if not channels:
+            return None
+        out = torch.empty(len(image_ids), channels)
+        rows = self._rows(image_ids)
+        for number in np.lexsort((rows["offset"], rows["shard"])):
+            row = rows[number]
+            _, _, reader = self._locate(row)
+            if reader.pooled is None:
+                return None
+            out[number] = self._tensor(reader.pooled[int(row["slot"])])
+        return out
+
     def _rows(self, image_ids: Sequence[str]) -> RowArray:
         """Rows of usable pictures; raises StoreError naming the first that is absent or failed."""
         found = self._index.find(image_ids)

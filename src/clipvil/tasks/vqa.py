@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -17,11 +15,11 @@ from torch.nn import functional
 
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
-from clipvil.files import atomic_write_json
 from clipvil.metrics.vqa import Mode
 from clipvil.records import Question
 from clipvil.tasks.base import Prediction, Scores
-from clipvil.tasks.vqa_scores import METRIC, by_question, fitting_mode, score_answers
+from clipvil.tasks.settings import one_of, read_settings
+from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
 
@@ -62,6 +60,7 @@ class Vqa:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
+        self.top = TOP
         self.words: Vocabulary | None = None
         self.answers: AnswerVocabulary | None = None
         self._forget()
@@ -141,12 +140,12 @@ class Vqa:
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Question]) -> list[Prediction]:
-        """Best answer and the five best with their probabilities.
+        """Best answer and the `top` best (five, unless somebody sets it) with their probabilities.
 
         Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
         """
         _, answers = self._vocabularies()
-        best, index = answer_probabilities(_forward(model, batch)).topk(min(TOP, len(answers) - 1), dim=1)
+        best, index = answer_probabilities(_forward(model, batch)).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
             top = tuple((answers.answers[place], value) for place, value in zip(places, values, strict=True))
@@ -171,14 +170,7 @@ class Vqa:
         Raises DataError when a question comes twice or its id is not a whole number. That every question of a split is
         there is for the caller to know: `score` and `check_complete` say so.
         """
-        rows = []
-        for key, answer in by_question(predictions).items():
-            if not (key.isascii() and key.isdigit()):
-                raise DataError(f"question id {key!r} is not a whole number, which the VQA server needs")
-            rows.append({"question_id": int(key), "answer": answer})
-        if not rows:
-            raise DataError("no predictions to submit")
-        atomic_write_json(path, rows, indent=None)
+        write_results(predictions, path)
 
     def _forget(self) -> None:
         """Drop what was worked out from other vocabularies: rows of questions, targets of answer lists."""
@@ -255,18 +247,8 @@ def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
 
 
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:
-    fields = {f.name: f.default for f in dataclasses.fields(VqaSettings)}
-    for key, value in settings.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(fields)}"
-            raise RecipeError(f"unknown key 'task_settings.{key}' for the task vqa{hint}")
-        expected = int if isinstance(fields[key], int) else str
-        if value is not None and type(value) is not expected:
-            raise RecipeError(f"'task_settings.{key}' must be {expected.__name__}, not {type(value).__name__}")
-    chosen = VqaSettings(**settings)
-    if chosen.mode not in ("auto", "official", "lenient", "exact"):
-        raise RecipeError(f"'task_settings.mode' must be auto, official, lenient or exact, not '{chosen.mode}'")
+    chosen = read_settings(VqaSettings, settings, "vqa")
+    one_of(chosen.mode, MODES, "mode")
     if chosen.max_tokens < 1:
         raise RecipeError("'task_settings.max_tokens' must be at least 1")
     return chosen

@@ -45,13 +45,20 @@ class MemorySource:
 
     def batch(self, image_ids: Sequence[str]) -> GridBatch:
         """Features in the order asked; ids may repeat. Raises StoreError naming an absent one."""
-        try:
-            places = torch.tensor([self._place[image_id] for image_id in image_ids])
-        except KeyError as absent:
-            raise StoreError(f"no features of picture {absent} are held in memory") from None
+        places = self._places(image_ids)
         pooled: Tensor | None = None if self._pooled is None else self._pooled[places]
         boxes: Tensor | None = None if self._boxes is None else self._boxes[places]
         return GridBatch(self._cells[places], None, self._shape.repeat(len(image_ids), 1), pooled, boxes)
+
+    def pooled(self, image_ids: Sequence[str]) -> Tensor | None:
+        """Pooled vectors (B, D) in the order asked, or None. Raises StoreError naming an absent one."""
+        return None if self._pooled is None else self._pooled[self._places(image_ids)]
+
+    def _places(self, image_ids: Sequence[str]) -> Tensor:
+        try:
+            return torch.tensor([self._place[image_id] for image_id in image_ids])
+        except KeyError as absent:
+            raise StoreError(f"no features of picture {absent} are held in memory") from None
 
 
 def in_memory(source: FeatureSource, image_ids: Iterable[str], *, limit: int = LIMIT) -> FeatureSource:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
 
 SCHEMA = 1
+UNTRAINED = "nothing to train"
+"""Why the training of a zero-shot run ended at step 0: `stopped.reason` in result.json."""
 
 
 @dataclass(frozen=True)
