@@ -161,7 +161,7 @@ def test_recorded_full_width_network() -> None:
     folder = shared("fixtures", "movie_mcan", "full_width")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     checks = manifest["weights_recipe"]["checks"]
-    assert unit("abc", 4).tolist() == pytest.approx(checks["unit(\"abc\") first 4"], abs=1e-7)
+    assert unit("abc", 4).tolist() == pytest.approx(checks['unit("abc") first 4'], abs=1e-7)
     state = {name: generated(name, shape) for name, shape in checks["state_keys"].items()}
     model = without_dropout(from_mmf(state))
     io = load_file(folder / "io.safetensors")

@@ -95,9 +95,9 @@ def test_published_sizes() -> None:
 def test_a_checkpoint_that_does_not_fit_is_named() -> None:
     state = {source_name(name): value for name, value in tiny().state_dict().items()}
     assert from_mmf(state).config == TINY
-    with pytest.raises(CheckpointError, match="not a Pythia checkpoint of MMF: no tensor .* 'word_embedding.weight'"):
+    with pytest.raises(CheckpointError, match=r"not a Pythia checkpoint of MMF: no tensor .* 'word_embedding.weight'"):
         from_mmf({"word": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="has not: extra.weight"):
+    with pytest.raises(CheckpointError, match=r"has not: extra\.weight"):
         from_mmf({**state, "extra.weight": torch.zeros(1)})
     lacking = {name: value for name, value in state.items() if not name.endswith("linear_text.bias")}
     with pytest.raises(CheckpointError, match=r"linear_text\.bias is missing"):

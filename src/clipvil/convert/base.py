@@ -30,6 +30,8 @@ class Source(Protocol):
     """Name of the model in the task (`model.name` of a recipe)."""
     PRESET: str
     """The preset that the released model was trained with: what shapes cannot say comes from it."""
+    OPTIONS: Sequence[str]
+    """Fields of the `model` section that no shape tells and a recipe may therefore say."""
     TITLE: str
     """How messages call the checkpoint."""
     DROPPED: Sequence[tuple[str, str]]
@@ -108,15 +110,16 @@ class Conversion:
 def translate(kind: Source, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> Conversion:
     """Give every tensor of a plain state dict (no prefix, no wrapper) our name.
 
-    `options` are fields of the `model` section that no shape tells (the number of heads, dropout, padding) and count
-    beside the source's preset. The result says what did not fit; `loaded` refuses it then.
+    `options` are fields of the `model` section; those that no shape tells (the number of heads, dropout, padding) count
+    above the source's preset, others are passed over. The result says what did not fit; `loaded` refuses it then.
     Raises CheckpointError when the state dict is none of the kind at all, RecipeError for options that cannot be.
     """
     try:
         sizes = kind.sizes(state)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"not a {kind.TITLE}: no tensor of the right shape under {error}") from None
-    settings = {"preset": kind.PRESET, **(options or {}), **sizes.settings, "name": kind.MODEL}
+    untold = {key: value for key, value in (options or {}).items() if key in kind.OPTIONS}
+    settings = {"preset": kind.PRESET, **untold, **sizes.settings, "name": kind.MODEL}
     out = Conversion(settings, sizes)
     # Without memory: only names and shapes are asked for.
     with torch.device("meta"):

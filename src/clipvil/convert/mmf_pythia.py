@@ -11,9 +11,10 @@ from torch import Tensor
 from clipvil.convert.base import Sizes, Source, loaded, translate
 from clipvil.models.pythia import Pythia, build
 
-__all__ = ["DROPPED", "MODEL", "PRESET", "TITLE", "build", "from_mmf", "sizes", "source_name"]
+__all__ = ["DROPPED", "MODEL", "OPTIONS", "PRESET", "TITLE", "build", "from_mmf", "sizes", "source_name"]
 
 MODEL, PRESET, TITLE = "pythia", "published", "Pythia checkpoint of MMF"
+OPTIONS = ("text_mask", "dropout")
 DROPPED: Sequence[tuple[str, str]] = ()
 
 # Our name -> the checkpoint's.

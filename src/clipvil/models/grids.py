@@ -39,9 +39,7 @@ def to_square(cells: Tensor, mask: Tensor | None, shapes: Tensor | None, side: i
     return _scattered(cells, mask, shapes, side, side)[0]
 
 
-def _scattered(
-    cells: Tensor, mask: Tensor | None, shapes: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor]:
+def _scattered(cells: Tensor, mask: Tensor | None, shapes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     batch, count, channels = cells.shape
     place = torch.arange(count, device=cells.device).unsqueeze(0)
     rows, columns = shapes[:, :1], shapes[:, 1:]

@@ -234,9 +234,7 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
 
 
 def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
-    output: AnswerOutput = model(
-        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"]
-    )
+    output: AnswerOutput = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"])
     return output
 
 
