@@ -14,6 +14,7 @@ from clipvil.compare.plan import CellPlan, Plan, TaskPlan
 from clipvil.compare.results import Cell, Curve, EncoderRow, GalleryGroup, PairDifference, Results, Row, TaskInfo
 from clipvil.compare.stores import encoder_row
 from clipvil.compare.suite import BLIND
+from clipvil.compare.task_pairs import TaskPairs
 from clipvil.tasks.base import Prediction
 from clipvil.training.run_files import RunResult, read_predictions
 
@@ -27,6 +28,7 @@ class Assembler:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._aggregator = Aggregator()
+        self._task_pairs = TaskPairs()
         self._cells = {
             _key(cell): Cell(
                 encoder=cell.entry.title, task=cell.task.name, seed=cell.seed, path=cell.path,
@@ -101,6 +103,7 @@ class Assembler:
             tasks=tasks,
             rows=rows,
             differences=differences,
+            task_differences=self._task_pairs.differences(plan.tasks, suite.labels(), self._runs),
             curves=self._curves(),
             gallery=gallery,
             cells=list(self._cells.values()),

@@ -20,6 +20,7 @@ def render_table(results: Results, *, width: int = WIDTH, colour: bool = False) 
     parts = []
     for task in results.tasks:
         parts += [_task(results, task, width, colour)]
+    parts += [_gains(results, a, b) for a, b in results.task_pairs()]
     problems = [f"failed: {c.encoder}, {c.task}, seed {c.seed}: {c.error}" for c in results.failures]
     return "\n\n".join(part for part in [*parts, "\n".join(problems)] if part)
 
@@ -85,6 +86,17 @@ def _sentences(results: Results, task: TaskInfo) -> list[str]:
         said = [f"  {wording.difference_line(pair)}" for pair in pairs if pair]
         lines += [f"differences on {split} (points, paired bootstrap over pictures):", *said] if said else []
     return lines
+
+
+def _gains(results: Results, a: str, b: str) -> str:
+    """What one task's model gains over another's, split by split and encoder by encoder."""
+    lines: list[str] = []
+    for split in results.task(a).splits:
+        pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
+        title = f"{wording.task_title(results.task(a))} minus {wording.task_title(results.task(b))} on {split}"
+        lines.append(f"{title} (points, paired bootstrap over pictures):")
+        lines += [f"  {wording.task_difference_line(pair)}" for pair in pairs if pair]
+    return "\n".join(lines)
 
 
 def _draw(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool, gap: int = 1) -> str:
