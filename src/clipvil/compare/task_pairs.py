@@ -1,4 +1,4 @@
-"""What another model gains on the same features: tasks of one comparison that ask the same records, record by record."""
+"""What another model gains on the same features: tasks of one comparison that ask the same records, paired."""
 
 from __future__ import annotations
 
