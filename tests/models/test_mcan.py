@@ -81,6 +81,18 @@ def test_positions_tell_where_a_cell_lies() -> None:
     assert not torch.allclose(first, places(words, lengths, cells.flip(1), None, shapes).logits, atol=1e-4)
 
 
+def test_regions_lie_where_their_boxes_say() -> None:
+    words, lengths = questions()
+    cells, shapes = torch.rand(3, 2, 12), torch.tensor([[1, 2]] * 3)
+    model = small(cell_positions=True)
+    # The boxes of the two cells of a 1 x 2 grid have the centres of those cells.
+    halves = torch.tensor([[0, 0, 0.5, 1], [0.5, 0, 1, 1]]).expand(3, 2, 4)
+    grid = model(words, lengths, cells, None, shapes).logits
+    torch.testing.assert_close(model(words, lengths, cells, None, shapes, halves).logits, grid)
+    elsewhere = model(words, lengths, cells, None, shapes, halves.flip(1)).logits
+    assert not torch.allclose(elsewhere, grid, atol=1e-4)
+
+
 def test_every_parameter_learns() -> None:
     model = small(cell_positions=True, normalise=True).train()
     words, lengths = questions()

@@ -73,15 +73,16 @@ class Mcan(nn.Module):
         cells: Tensor,
         mask: Tensor | None = None,
         shapes: Tensor | None = None,
+        boxes: Tensor | None = None,
     ) -> McanOutput:
         """Answer questions about pictures.
 
         `question` (B, T) word rows, padded with row 0, and `lengths` (B,) real words; `cells` (B, N, C) flattened row
         by row, `mask` (B, N) True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with
-        `cell_positions`.
+        `cell_positions`; `boxes` (B, N, 4; shares of the picture) where the cells are regions: their places.
         """
         states, text_mask, _ = self.text(trim(question, lengths))
-        tokens = self.tokens(self.normalise(cells), shapes)
+        tokens = self.tokens(self.normalise(cells), shapes, boxes)
         for block in self.blocks:
             tokens = block(tokens, states, mask, text_mask)
         read, _ = self.pool_text(states, text_mask)

@@ -147,13 +147,13 @@ class CellTokens(nn.Module):
         self.project = nn.Linear(channels, size)
         self.positions = nn.Linear(POSITION_FEATURES, size, bias=False) if positions else None
 
-    def forward(self, cells: Tensor, shapes: Tensor | None) -> Tensor:
-        """(B, N, C), (B, 2) -> (B, N, size). `shapes` is needed for positions alone."""
+    def forward(self, cells: Tensor, shapes: Tensor | None, boxes: Tensor | None = None) -> Tensor:
+        """(B, N, C), (B, 2) -> (B, N, size). `shapes` is needed for positions alone, `boxes` (B, N, 4) by regions."""
         tokens = self.project(cells)
         if self.positions is not None:
             if shapes is None:
                 raise DataError("cell_positions needs the shapes of the grids")
-            tokens = tokens + self.positions(position_features(shapes, cells.shape[1]).to(cells.dtype))
+            tokens = tokens + self.positions(position_features(shapes, cells.shape[1], boxes).to(cells.dtype))
         return tokens
 
 
