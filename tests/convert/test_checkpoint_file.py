@@ -63,6 +63,7 @@ def test_damage_is_one_line(tmp_path: Path, name: str, content: bytes | None) ->
         read_checkpoint(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert ("it is damaged, or no torch file" if name == "m.pth" else "not a whole safetensors") in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from tests.tasks.features import ColourSource, colour_questions
 MODEL = {"name": "pythia", "preset": "mini", "word_size": 8, "lstm_size": 16}
 MODELS_TRIED = [
     MODEL,
-    {"name": "mcan", "preset": "mini", "hidden": 32, "dropout": 0.0},
-    {"name": "movie_mcan", "preset": "mini", "hidden": 32, "movie_size": 16, "dropout": 0.0},
+    {"name": "mcan", "preset": "mini", "hidden": 32},
+    {"name": "movie_mcan", "preset": "mini", "hidden": 32, "movie_size": 16},
 ]
 
 

@@ -75,12 +75,12 @@ def _torch(path: Path) -> Mapping[str, Any]:
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises whatever it stumbles over; a file that must run code to be read is refused among them.
-        pickled = "weights_only" in str(error) or "Unsupported" in str(error)
+        pickled = "GLOBAL" in str(error) or "Unsupported class" in str(error)
         why = (
             "it holds more than tensors and plain values, and reading that would run code of the file; where you trust "
             "it, save its state dict alone as safetensors"
             if pickled
-            else f"it is damaged ({_one_line(error)})"
+            else "it is damaged, or no torch file"
         )
         raise CheckpointError(f"{path}: cannot be read: {why}") from None
     if not isinstance(value, Mapping):
