@@ -192,6 +192,17 @@ def test_torch_is_left_as_it_was_found(tmp_path: Path) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_a_recipe_may_ask_for_fewer_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(tmp_path, ten_steps(training__threads=1))
+    finally:
+        torch.set_num_threads(before)
+    state = json.loads((tmp_path / "checkpoints" / "checkpoint-10" / "state.json").read_text())
+    assert state["threads"] == 1
+
+
 def test_bf16_trains_and_resumes_exactly(tmp_path: Path) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
     recipe = ten_steps(training__mixed_precision="bf16")

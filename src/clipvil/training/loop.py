@@ -103,7 +103,7 @@ class Loop:
             CheckpointError: a checkpoint is damaged, or was written by another recipe.
             ClipvilError: the loss or the gradient is no longer a finite number.
         """
-        with deterministic():
+        with deterministic(self.recipe.training.threads):
             self._start(options)
             if not self.position.stopped:
                 self._train()

@@ -34,11 +34,11 @@ def seed_everything(*parts: int | str) -> None:
 
 
 @contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """Inside, torch uses deterministic algorithms and all cores this process may use; afterwards what it used before.
+def deterministic(most_threads: int | None = None) -> Iterator[None]:
+    """Inside, torch uses deterministic algorithms and the cores this process may use; afterwards what it used before.
 
-    The number of threads decides the order of sums, so bit-identical weights need the same number of threads. An
-    explicit OMP_NUM_THREADS is obeyed.
+    At most `most_threads` of them (None: all), and no more than an explicit OMP_NUM_THREADS. The number of threads
+    decides the order of sums, so bit-identical weights need the same number of threads.
     """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -50,8 +50,10 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     # Filling fresh memory would cost time in every operator and changes nothing that is ever read.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    wanted = threads
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        wanted = len(os.sched_getaffinity(0))
+    torch.set_num_threads(min(wanted, most_threads or wanted))
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ _WITHOUT_EFFECT = (
     ("features", "store"),
     ("features", "workers"),
     ("training", "loader_workers"),
+    ("training", "threads"),
     ("training", "checkpoint_every"),
     ("training", "trackers"),
 )
@@ -93,7 +94,8 @@ class TrainingChoice(_Section):
 
     `batch_size` is that of all processes together. `evaluate_every` steps the model is judged on the validation split
     and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
-    `checkpoint_every` asks for further checkpoints between evaluations.
+    `checkpoint_every` asks for further checkpoints between evaluations. `threads` is the most CPU threads to compute
+    with (None: all cores): threads of a small model wait for each other longer than they compute.
     """
 
     batch_size: int = Field(default=64, gt=0)
@@ -103,6 +105,7 @@ class TrainingChoice(_Section):
     grad_clip: float | None = Field(default=None, gt=0)
     mixed_precision: Literal["no", "bf16"] = "no"
     loader_workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, gt=0)
     log_every: int = Field(default=50, gt=0)
     checkpoint_every: int | None = Field(default=None, gt=0)
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()

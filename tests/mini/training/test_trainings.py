@@ -26,8 +26,8 @@ BUDGET = Budget(close_up_steps=3, whole_steps=1, batch=4, warmup_steps=2)
 def run(name: str, scratch: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     scratch.mkdir()
     if name == "contrastive":
-        return contrastive.train(contrastive.Protocol(scenes=6, cycles=(BUDGET,)), scratch, lambda line: None)
-    return annotated.train(annotated.Protocol(pictures=6, budget=BUDGET), scratch, lambda line: None)
+        return contrastive.train(contrastive.Protocol(scenes=6, cycles=(BUDGET, BUDGET)), scratch, lambda line: None)
+    return annotated.train(annotated.Protocol(pictures=6, cycles=(BUDGET, BUDGET)), scratch, lambda line: None)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "annotated"])

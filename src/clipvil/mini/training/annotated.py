@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipvil.mini.training.architecture import EMBED_DIM, build, encode_picture, normalise, write_weights
-from clipvil.mini.training.optimisation import Budget, make_optimiser, schedule
+from clipvil.mini.training.optimisation import CYCLES, Budget, make_optimiser, schedule
 from clipvil.mini.training.pictures import WINDOW, cut, draw_range
 from clipvil.mini.world import CANVAS, COLORS, SHAPES, scene
 
@@ -38,7 +38,7 @@ class Protocol:
 
     pictures: int = 2_000
     seed: int = 0
-    budget: Budget = field(default_factory=Budget)
+    cycles: tuple[Budget, ...] = CYCLES
     box_weight: float = 1.0
     present_weight: float = 1.0
 
@@ -92,36 +92,61 @@ def train(protocol: Protocol, scratch: Path, log: Callable[[str], None]) -> tupl
     model = build().to(memory_format=torch.channels_last)
     heads = Heads()
     model.train()
-    optimiser = make_optimiser(nn.ModuleList([model.visual, heads]), protocol.budget)  # type: ignore[list-item]
+    cycles = []
+    for number, budget in enumerate(protocol.cycles):
+        start = time.perf_counter()
+        losses = _cycle(model, heads, _batches(pictures, labels, budget, protocol.seed + number), budget, protocol, log)
+        write_weights(scratch / f"annotated-{number}", model.state_dict())
+        cycles.append(
+            {
+                "cycle": number,
+                "seconds": round(time.perf_counter() - start, 1),
+                "final_loss": round(float(np.mean(losses[-50:])), 4),
+            }
+        )
+    measured = {
+        "protocol": asdict(protocol),
+        "classes": "shape and colour of an object, and its box",
+        "seconds_drawing": round(drawn, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+        "cycles": cycles,
+    }
+    return {name: value.detach() for name, value in model.state_dict().items()}, measured
+
+
+def _cycle(
+    model: nn.Module,
+    heads: Heads,
+    batches: Iterator[tuple[Tensor, Labels]],
+    budget: Budget,
+    protocol: Protocol,
+    log: Callable[[str], None],
+) -> list[float]:
+    """One warm-up and fall of the learning rate; returns the loss of every step."""
+    began = time.perf_counter()
+    optimiser = make_optimiser(nn.ModuleList([model.visual, heads]), budget)  # type: ignore[list-item]
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     losses: list[float] = []
-    for step, (batch, found) in enumerate(_batches(pictures, labels, protocol)):
-        schedule(optimiser, protocol.budget, step)
+    for step, (batch, found) in enumerate(batches):
+        schedule(optimiser, budget, step)
         loss = _loss(model, heads, batch, found, protocol)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         losses.append(loss.item())
-        if step + 1 == protocol.budget.close_up_steps:
-            write_weights(scratch / "annotated-close-ups", model.state_dict())
-        if step % 50 == 49 or step + 1 == protocol.budget.steps:
+        if step % 50 == 49 or step + 1 == budget.steps:
             spent = time.perf_counter() - began
-            log(f"annotated: step {step + 1}/{protocol.budget.steps} loss {np.mean(losses[-50:]):.3f} {spent:.0f} s")
-    measured = {
-        "protocol": asdict(protocol),
-        "classes": "shape and colour of an object, and its box",
-        "seconds_drawing": round(drawn, 1),
-        "seconds": round(time.perf_counter() - began, 1),
-        "final_loss": round(float(np.mean(losses[-50:])), 4),
-    }
-    return {name: value.detach() for name, value in model.state_dict().items()}, measured
+            log(f"annotated: step {step + 1}/{budget.steps} loss {np.mean(losses[-50:]):.3f} {spent:.0f} s")
+    return losses
 
 
-def _batches(pictures: npt.NDArray[np.uint8], labels: Labels, protocol: Protocol) -> Iterator[tuple[Tensor, Labels]]:
+def _batches(
+    pictures: npt.NDArray[np.uint8], labels: Labels, budget: Budget, seed: int
+) -> Iterator[tuple[Tensor, Labels]]:
     """Random crops of `WINDOW` pixels first, then whole pictures moved by up to 8 pixels (the border is repeated)."""
-    rng = np.random.default_rng(protocol.seed)
-    budget, n = protocol.budget, len(pictures)
+    rng = np.random.default_rng(seed)
+    n = len(pictures)
     limit = CANVAS - WINDOW
     for _ in range(budget.close_up_steps):
         rows = rng.integers(0, n, budget.batch)

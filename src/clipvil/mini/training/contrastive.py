@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipvil.mini.training.architecture import build, encode_picture, encode_texts, normalise, write_weights
-from clipvil.mini.training.optimisation import Budget, make_optimiser, schedule
+from clipvil.mini.training.optimisation import CYCLES, Budget, make_optimiser, schedule
 from clipvil.mini.training.pictures import CLOSE_UPS, PairCorpus, cut, draw_pairs
 
 SPLIT = "web"
@@ -27,38 +27,21 @@ class Protocol:
 
     scenes: int = 50_000
     seed: int = 0
-    cycles: tuple[Budget, ...] = (
-        Budget(),
-        Budget(close_up_steps=2000, whole_steps=250, learning_rate=1.2e-3, warmup_steps=50),
-    )
-    """Passes with a warm-up and a fall of the learning rate each. The first equals the budget of `annotated`; the
-    second, a warm restart, goes on over the same pairs: web data come with more compute, as CLIP's did."""
+    cycles: tuple[Budget, ...] = CYCLES
     max_logit_scale: float = 100.0
 
 
-def train(
-    protocol: Protocol,
-    scratch: Path,
-    log: Callable[[str], None],
-    *,
-    begin: int = 0,
-    weights: Mapping[str, Tensor] | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Train; returns the state dict and what was measured (seconds, losses).
-
-    `begin` and `weights` go on after the first `begin` cycles with the weights that those left.
-    """
+def train(protocol: Protocol, scratch: Path, log: Callable[[str], None]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Train from scratch; returns the state dict and what was measured (seconds, losses)."""
     began = time.perf_counter()
     corpus = draw_pairs(SPLIT, protocol.seed, protocol.scenes, scratch)
     drawn = time.perf_counter() - began
     log(f"contrastive: drew {protocol.scenes} scenes in {drawn:.0f} s")
     torch.manual_seed(protocol.seed)
     model = build().to(memory_format=torch.channels_last)
-    if weights is not None:
-        model.load_state_dict(weights)
     model.train()
     cycles = []
-    for number, budget in list(enumerate(protocol.cycles))[begin:]:
+    for number, budget in enumerate(protocol.cycles):
         start = time.perf_counter()
         losses = _cycle(model, corpus, budget, protocol, number, log)
         write_weights(scratch / f"contrastive-{number}", model.state_dict())

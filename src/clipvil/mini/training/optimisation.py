@@ -26,6 +26,10 @@ class Budget:
         return self.close_up_steps + self.whole_steps
 
 
+CYCLES = (Budget(), Budget(close_up_steps=2000, whole_steps=250, learning_rate=1.2e-3, warmup_steps=50))
+"""What both encoders go through: two passes, each with a warm-up and a fall of the learning rate."""
+
+
 def make_optimiser(model: nn.Module, budget: Budget) -> torch.optim.Optimizer:
     """AdamW; only matrices decay."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
