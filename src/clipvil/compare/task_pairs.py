@@ -22,12 +22,13 @@ class TaskPairs:
     ) -> list[TaskDifference]:
         """The later task minus the earlier for every pair that can be held against each other, encoder by encoder.
 
-        `runs` is by encoder label and task name. Two tasks can be compared when they read one corpus and are scored by
-        the same metric in the same mode; an encoder counts with the seeds that it has finished in both.
+        `runs` is by encoder label and task name. Two tasks are held against each other when they are of one kind, read
+        one corpus and are scored by the same metric in the same mode; an encoder counts with the seeds that it has
+        finished in both.
         """
         out = []
         for earlier, later in combinations(tasks, 2):
-            if earlier.datasets is not later.datasets:
+            if earlier.datasets is not later.datasets or earlier.recipe.task != later.recipe.task:
                 continue
             for split in later.test_splits:
                 for label in labels:
