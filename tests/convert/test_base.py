@@ -30,6 +30,8 @@ def test_sizes_come_from_shapes_and_the_rest_from_the_preset() -> None:
     found = translate(MOVIE, released("mmf-movie-mcan"), {"heads": 2, "hidden": 99, "normalise": True})
     assert found.settings["preset"] == "published"
     assert found.settings["heads"] == 2
+    assert found.assumed == {"heads": 2, "dropout": 0.1, "padding": "published", "padded_side": 32}
+    assert found.to_json()["assumed"] == found.assumed
     assert found.settings["hidden"] == 16
     assert "normalise" not in found.settings
     assert (found.settings["text_layers"], found.settings["image_layers"], found.settings["movie_layers"]) == (1, 2, 2)

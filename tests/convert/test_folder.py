@@ -31,7 +31,8 @@ def test_a_released_checkpoint_answers_questions(tmp_path: Path, name: str, caps
     out = tmp_path / "run"
     files = ["--words", str(words), "--answers", str(answers), "--out", str(out)]
     assert main(["convert", str(tmp_path / "m.pth"), "--from", name, "--recipe", str(tmp_path / "r.yaml"), *files]) == 0
-    assert "used" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "used" in told and ("heads 4" if "mcan" in name else "text_mask published") in told
     report = json.loads((out / "conversion.json").read_text())
     assert report["complete"]
     assert (report["wrapper"], report["prefix"], report["beside the state dict, dropped"]) == (
@@ -90,6 +91,13 @@ def test_a_checkpoint_that_does_not_fit_leaves_its_account_and_nothing_else(tmp_
     assert not report["complete"]
     assert report["unknown"] == ["extra"]
     assert list(report["missing"]) == ["classifier.module.linear_text.bias"]
+
+
+def test_a_checkpoint_of_another_kind_is_named_with_its_file(tmp_path: Path) -> None:
+    save_file(released("mmf-pythia"), tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match=r"m\.safetensors: not a MoVie\+MCAN checkpoint of MMF"):
+        convert(tmp_path / "m.safetensors", "mmf-movie-mcan", tmp_path / "run", recipe=mini_recipe(tmp_path))
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_vocabularies_are_refused(tmp_path: Path) -> None:

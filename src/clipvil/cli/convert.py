@@ -33,6 +33,8 @@ def convert(
     typer.echo(f"{found.counts()}; {out / REPORT}")
     for reason in dict.fromkeys(found.dropped.values()):
         typer.echo(f"  {sum(why == reason for why in found.dropped.values())} dropped: {reason}")
+    assumed = ", ".join(f"{key} {value}" for key, value in found.assumed.items())
+    typer.echo(f"  not told by the file, taken from preset and recipe: {assumed}")
     if words is None:
         typer.echo("  weights only: convert again with --words and --answers to ask it questions")
 

@@ -57,6 +57,8 @@ class Conversion:
     settings: dict[str, Any]
     """The recipe's `model` section."""
     sizes: Sizes
+    assumed: dict[str, Any] = field(default_factory=dict)
+    """Fields of the model that no shape tells, and what they were taken to be."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """Our names, float32."""
     used: dict[str, str] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class Conversion:
         return {
             "complete": self.complete,
             "model": self.settings,
+            "assumed": self.assumed,
             "words": self.sizes.words,
             "answers": self.sizes.answers,
             "channels": self.sizes.channels,
@@ -124,6 +127,7 @@ def translate(kind: Source, state: Mapping[str, Tensor], options: Mapping[str, A
     # Without memory: only names and shapes are asked for.
     with torch.device("meta"):
         model = kind.build(settings, words=sizes.words, answers=sizes.answers, channels=sizes.channels)
+    out.assumed = {name: getattr(model.config, name) for name in kind.OPTIONS}
     for name, own in model.state_dict().items():
         _take(out, kind.source_name(name), name, own, state)
     for key in state:

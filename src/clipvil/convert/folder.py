@@ -59,7 +59,10 @@ def convert(
     if (out / "recipe.yaml").exists():
         raise UsageError(f"{out}: holds a run already; choose another --out")
     read = read_checkpoint(file)
-    found = translate(kind, read.tensors, _untold(recipe, kind.MODEL))
+    try:
+        found = translate(kind, read.tensors, _untold(recipe, kind.MODEL))
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
     tables = _vocabularies(found, words, answers)
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_json(out / REPORT, _report(file, name, read, found))
