@@ -25,6 +25,7 @@ from clipvil.compare.results import (
 )
 from clipvil.compare.stores import encoder_row
 from clipvil.compare.suite import BLIND
+from clipvil.compare.task_pairs import TaskPairs
 from clipvil.metrics.vqa import Mode
 from clipvil.tasks.base import Prediction
 from clipvil.tasks.vqa_scores import METRIC
@@ -40,6 +41,7 @@ class Assembler:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._aggregator = Aggregator()
+        self._task_pairs = TaskPairs()
         self._cells = {
             _key(cell): Cell(
                 encoder=cell.entry.title, task=cell.task.name, seed=cell.seed, path=cell.path,
@@ -118,6 +120,7 @@ class Assembler:
             rows=rows,
             differences=differences,
             baselines=guessed,
+            task_differences=self._task_pairs.differences(plan.tasks, suite.labels(), self._runs),
             curves=self._curves(),
             gallery=gallery,
             cells=list(self._cells.values()),

@@ -22,6 +22,7 @@ def render_table(results: Results, *, width: int = WIDTH, colour: bool = False) 
     for task in results.tasks:
         parts += [_task(results, task, width, colour)]
     parts += [_beside(group, colour) for group in side_by_side(results)]
+    parts += [_gains(results, a, b) for a, b in results.task_pairs()]
     problems = [f"failed: {c.encoder}, {c.task}, seed {c.seed}: {c.error}" for c in results.failures]
     return "\n\n".join(part for part in [*parts, "\n".join(problems)] if part)
 
@@ -99,6 +100,17 @@ def _beside(group: SideBySide, colour: bool) -> str:
         rows.append([way.title, *(cell.replace(wording.MINUS, "-") for cell in cells)])
     title = "side by side: every way of answering the same questions"
     return "\n".join([title, "", _draw(["answered by", *group.splits, *group.kinds], rows, colour)])
+
+
+def _gains(results: Results, a: str, b: str) -> str:
+    """What one task's model gains over another's, split by split and encoder by encoder."""
+    lines: list[str] = []
+    for split in results.task(a).splits:
+        pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
+        title = f"{wording.task_title(results.task(a))} minus {wording.task_title(results.task(b))} on {split}"
+        lines.append(f"{title} (points, paired bootstrap over pictures):")
+        lines += [f"  {wording.task_difference_line(pair)}" for pair in pairs if pair]
+    return "\n".join(lines)
 
 
 def _draw(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool, gap: int = 1) -> str:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.metrics.vqa import Mode
+from clipvil.models.outputs import AnswerOutput, supervised
 from clipvil.records import Question
 from clipvil.tasks.base import Prediction, Scores
 from clipvil.tasks.settings import one_of, read_settings
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
 
 # Model name -> module with build(settings, words=, answers=, channels=, vectors=).
-MODELS = {"pythia": "clipvil.models.pythia"}
+# What forward returns: see clipvil.models.outputs.
+MODELS = {
+    "pythia": "clipvil.models.pythia",
+    "mcan": "clipvil.models.mcan",
+    "movie_mcan": "clipvil.models.movie_mcan",
+}
 TOP = 5
 
 
@@ -132,11 +138,15 @@ class Vqa:
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch."""
+        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads."""
         if "targets" not in batch:
             raise DataError("a training question has no answers", fix="train on a split whose questions have answers")
-        logits, targets = _forward(model, batch), batch["targets"]
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+        targets = batch["targets"]
+        losses = [
+            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+            for logits in supervised(_forward(model, batch))
+        ]
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Question]) -> list[Prediction]:
@@ -145,7 +155,7 @@ class Vqa:
         Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
         """
         _, answers = self._vocabularies()
-        best, index = answer_probabilities(_forward(model, batch)).topk(min(self.top, len(answers) - 1), dim=1)
+        best, index = answer_probabilities(_forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
             top = tuple((answers.answers[place], value) for place, value in zip(places, values, strict=True))
@@ -225,12 +235,13 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
         raise DataError(f"a prediction for question {extra}, which is not among the questions")
 
 
-def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
     # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
     regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
-    output = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions)
-    logits: Tensor = output.logits
-    return logits
+    output: AnswerOutput = model(
+        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
+    )
+    return output
 
 
 def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:

@@ -14,7 +14,7 @@ from clipvil.features.ready import ready_store
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
-    from clipvil.encoders.base import Encoder
+    from clipvil.encoders.base import Encoder, EncoderSpec
     from clipvil.features.store import Store
     from clipvil.training.recipe import EncoderChoice, Recipe
 
@@ -50,6 +50,21 @@ def encoder_of(choice: EncoderChoice) -> Encoder:
     from clipvil.encoders.registry import create_encoder
 
     return create_encoder(choice.name, layer=choice.layer, positions=choice.positions, channels=choice.channels)
+
+
+def other_encoder(trained: EncoderSpec, fingerprint: str, channels: int) -> str:
+    """Why features of this fingerprint and depth mean nothing to a model trained on `trained`; empty where they fit.
+
+    A converted checkpoint tells no fingerprint: there only the depth of the grid can be held against it.
+    """
+    if trained.fingerprint and trained.fingerprint != fingerprint:
+        return (
+            f"trained with {trained.name} of fingerprint {trained.fingerprint}, but the one here has {fingerprint}: "
+            "other weights or another version; its answers would mean nothing"
+        )
+    if trained.grid_channels != channels:
+        return f"trained on grids of {trained.grid_channels} channels, those here have {channels}: another encoder"
+    return ""
 
 
 def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *, quiet: bool = False) -> FeatureSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -17,7 +18,7 @@ from clipvil.images.resize import policy
 from clipvil.records import Question
 from clipvil.tasks.base import Task
 from clipvil.training.evaluation import evaluating
-from clipvil.training.inputs import BLIND, encoder_of
+from clipvil.training.inputs import BLIND, encoder_of, other_encoder
 from clipvil.training.loader import to_device
 from clipvil.training.pictures import Picture, open_picture
 from clipvil.training.recipe import Recipe
@@ -144,10 +145,7 @@ def load(run: str | Path) -> Predictor:
     encoder = None
     if recipe.encoder.name != BLIND:
         encoder = encoder_of(recipe.encoder)
-        trained_with = result["encoder"]["fingerprint"]
-        if encoder.fingerprint() != trained_with:
-            raise CheckpointError(
-                f"{run}: trained with {recipe.encoder.name} of fingerprint {trained_with}, but the one here has "
-                f"{encoder.fingerprint()}: other weights or another version; its answers would mean nothing"
-            )
+        trained = replace(spec, name=recipe.encoder.name, fingerprint=result["encoder"]["fingerprint"])
+        if problem := other_encoder(trained, encoder.fingerprint(), encoder.grid_channels):
+            raise CheckpointError(f"{run}: {problem}")
     return Predictor(task, model.eval(), recipe, spec, encoder)

@@ -23,7 +23,7 @@ from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, start_trackers
 from clipvil.training.evaluation import predict_all
-from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, usable
+from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, other_encoder, usable
 from clipvil.training.loop import Loop, Position, ResumeOptions
 from clipvil.training.memory import in_memory
 from clipvil.training.partial import PartialPredictions, partial_path
@@ -114,11 +114,8 @@ def evaluate(
     task, model, assets = restore(run, recipe)
     model.to(best_device())
     spec = EncoderSpec(**assets["encoder"])
-    if features.spec.fingerprint != spec.fingerprint:
-        raise CheckpointError(
-            f"{run}: trained on features of {spec.name} ({spec.fingerprint}), "
-            f"these are of {features.spec.name} ({features.spec.fingerprint})"
-        )
+    if problem := other_encoder(spec, features.spec.fingerprint, features.spec.grid_channels):
+        raise CheckpointError(f"{run}: {problem}")
     chosen = usable(datasets[split].records, features, split, quiet=quiet)
     judged = _Materials(recipe, task, features, datasets, {split: chosen}).judge(model, split, None, quiet)
     write_predictions(out / f"predictions_{split}.jsonl", judged.predictions, judged.scores)
@@ -144,6 +141,8 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
     Raises:
         CheckpointError: the run is not finished, or its files are damaged or do not fit together.
     """
+    if (run / "conversion.json").is_file() and not (run / "assets.json").is_file():
+        raise CheckpointError(f"{run}: converted without vocabularies; convert again with --words and --answers")
     assets = read_json(run / "assets.json")
     task = create_task(recipe.task, recipe.task_settings)
     task.restore(assets["task"])
