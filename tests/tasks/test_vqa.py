@@ -260,7 +260,7 @@ def test_constant_features_make_the_question_only_row() -> None:
     [
         ({"max_token": 3}, "did you mean 'max_tokens'"),
         ({"max_tokens": "3"}, "must be int, not str"),
-        ({"mode": "best"}, "auto, official, lenient or exact"),
+        ({"mode": "best"}, "auto, official, lenient, exact or evalai"),
         ({"max_tokens": 0}, "at least 1"),
     ],
 )

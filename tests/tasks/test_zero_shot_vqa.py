@@ -205,7 +205,7 @@ def test_assets_hold_the_text_side_to_what_it_was() -> None:
         ({"promt": "authors"}, "did you mean 'prompt'"),
         ({"prompt": "poem"}, "authors, labelled or statement"),
         ({"candidates": "some"}, "all, form or seen"),
-        ({"mode": "strict"}, "auto, official or lenient"),
+        ({"mode": "strict"}, "auto, official, lenient, exact or evalai"),
         ({"top_answers": "9"}, "must be int"),
     ],
 )

@@ -96,7 +96,11 @@ def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
 
 def may_have_text(name: str) -> bool:
     """Whether an encoder of that name can have a text side, as far as the name tells; nothing is built."""
-    library, slash, _ = name.partition("/")
+    library, slash, model = name.partition("/")
+    if library == "mini":
+        from clipvil.encoders.mini import WITH_TEXT
+
+        return model == WITH_TEXT
     return bool(slash) and ":" not in library and library not in _VISUAL_ALONE
 
 

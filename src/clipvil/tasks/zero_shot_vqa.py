@@ -84,7 +84,7 @@ class ZeroShotVqa:
             )
         )
         if chosen.candidates == "seen":
-            places = {answer: place for place, answer in enumerate(self._labels())}
+            places = {answer: place for place, answer in enumerate(self._vocabulary().answers[1:])}
             self._seen = count_seen(((r.question, map(simple_word, r.answers)) for r in train), places)
 
     def assets(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class ZeroShotVqa:
                 f"{text.fingerprint()}: other weights or another version"
             )
         self._text_print = text.fingerprint()
-        return Matcher(text, self._labels(), self.settings, self._seen)
+        return Matcher(text, self._vocabulary().spellings(), self.settings, self._seen)
 
     def refuses(self, encoder: str) -> str:
         """Why an encoder of that name cannot answer: one that has no text side, or sees no picture."""
@@ -170,7 +170,7 @@ class ZeroShotVqa:
         rows: dict[str, list[int]] = {}
         for row, record in enumerate(records):
             rows.setdefault(record.question, []).append(row)
-        matcher, labels = cast(Matcher, model), self._labels()
+        matcher, labels = cast(Matcher, model), self._vocabulary().spellings()
         pictures = functional.normalize(batch["pooled"].float(), dim=1)
         found: list[Prediction | None] = [None] * len(records)
         for question, mine in rows.items():
@@ -202,9 +202,6 @@ class ZeroShotVqa:
         if self.answers is None:
             raise UsageError(f"the task {self.name} has no answers yet; call prepare or restore first")
         return self.answers
-
-    def _labels(self) -> tuple[str, ...]:
-        return self._vocabulary().answers[1:]
 
 
 @dataclass(frozen=True)
