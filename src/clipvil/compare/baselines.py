@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from clipvil.compare.results import Baseline, Interval
 from clipvil.metrics.statistics import bootstrap_mean
 from clipvil.metrics.vqa import Mode, extend_to_ten, question_accuracy
-from clipvil.metrics.vqa_normalise import normalise_lenient, normalise_official
+from clipvil.metrics.vqa_normalise import normalise_lenient, normalise_official, simple_word
 from clipvil.records import Question
 from clipvil.tasks.vqa_scores import HEADINGS
 from clipvil.tasks.zero_shot_prompts import form_of_question
