@@ -47,10 +47,15 @@ def _packaged(name: str) -> str:
 
 def _header(results: Results) -> Html:
     findings = []
-    for task in results.tasks:
-        findings.append(el("p", wording.finding(results, task), class_="finding"))
+    several = len(results.tasks) > 1
+    for number, task in enumerate(results.tasks):
+        # The first task is the headline; of several, each says whose it is.
+        name = f"{wording.task_title(task)}: " if several else ""
+        findings.append(
+            el("p", name + wording.finding(results, task), class_="finding second" if number else "finding")
+        )
         shifted = wording.shift_finding(results, task)
-        if shifted:
+        if shifted and not number:
             findings.append(el("p", shifted, class_="finding second"))
     for pair in results.task_pairs():
         findings.append(el("p", wording.task_finding(results, *pair), class_="finding second"))
