@@ -14,12 +14,13 @@ split, for corpora whose splits number their pictures alike (COCO's do not).
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, known, option, parse_json, read_text
+from clipvil.datasets.base import Dataset, Row, known, option_path, option_text, parse_json, read_text
 from clipvil.errors import DataError
 from clipvil.records import Question
 
@@ -28,8 +29,16 @@ TEMPLATE = "{}.jpg"
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
-    """The entries of the data section that describe a split, train and val first."""
+    """The entries of the data section that describe a split, train and val first. Looks at all, opens none."""
     names = [key for key in data if key not in ("format", "root")]
+    for name in names:
+        if not isinstance(data[name], Mapping):
+            near = difflib.get_close_matches(name, ("root",), n=1)
+            fix = f"did you mean '{near[0]}'?" if near else ""
+            raise DataError(
+                f"the split '{name}' must be a mapping with 'questions' and more", field=f"data.{name}", fix=fix
+            )
+        known(data[name], _SPLIT, f"data.{name}")
     return sorted(names, key=lambda name: ("train", "val").index(name) if name in ("train", "val") else 2)
 
 
@@ -39,16 +48,15 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     if split not in names:
         raise DataError(f"there is no split '{split}'", fix=f"the data section has {', '.join(names) or 'none'}")
     entry = data[split]
-    if not isinstance(entry, Mapping):
-        raise DataError(f"the split '{split}' must be a mapping with 'questions' and more")
-    known(entry, _SPLIT, f"data.{split}")
-    root = Path(data.get("root") or ".")
-    questions = root / option(entry, "questions", f"data.{split}")
-    annotations = root / entry["annotations"] if entry.get("annotations") else None
+    where = f"data.{split}"
+    root = option_path(data, "root", ".")
+    questions = root / option_path(entry, "questions", where=where)
+    annotated = entry.get("annotations") is not None
+    annotations = root / option_path(entry, "annotations", where=where) if annotated else None
     prefix = str(entry.get("prefix") or "")
     records = read_questions(questions, annotations, prefix=prefix)
-    name = _file_names(entry, root)
-    folder = root / (entry.get("images") or ".")
+    name = _file_names(entry, root, where)
+    folder = root / option_path(entry, "images", ".", where=where)
     ids = dict.fromkeys(record.image_id for record in records)
     return Dataset("vqa_v2", split, records, {i: folder / name(i[len(prefix) :]) for i in ids})
 
@@ -129,9 +137,9 @@ def _rows(path: str | Path, key: str, object_hook: Callable[[dict[str, Any]], An
     return [Row(item, path, number) for number, item in enumerate(items, start=1)]
 
 
-def _file_names(entry: Mapping[str, Any], root: Path) -> Callable[[str], str]:
-    if entry.get("files"):
-        path = root / entry["files"]
+def _file_names(entry: Mapping[str, Any], root: Path, where: str) -> Callable[[str], str]:
+    if entry.get("files") is not None:
+        path = root / option_path(entry, "files", where=where)
         table = parse_json(read_text(path), file=path)
         if not isinstance(table, dict):
             raise DataError("must be an object from image id to file name", file=path)
@@ -142,7 +150,7 @@ def _file_names(entry: Mapping[str, Any], root: Path) -> Callable[[str], str]:
             return str(table[image])
 
         return look_up
-    template = str(entry.get("template") or TEMPLATE)
+    template = option_text(entry, "template", TEMPLATE, where=where)
 
     def fill(image: str) -> str:
         try:
