@@ -100,7 +100,7 @@ def test_parts_are_exact_disjoint_and_independent_of_order() -> None:
 def test_train_is_never_left_empty() -> None:
     shares = {"val": 0.1, "test": 0.1}
     assert sorted(split_pictures(["a", "b", "c"], shares).values()) == ["test", "train", "val"]
-    with pytest.raises(DataError, match="2 pictures are too few to split: val and test .* add .* a column 'split'"):
+    with pytest.raises(DataError, match=r"2 pictures are too few to split: val and test .* add .* a column 'split'"):
         split_pictures(["a", "b"], shares)
 
 

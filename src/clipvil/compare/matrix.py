@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from clipvil.compare.suite import EncoderEntry, Suite, merge
 from clipvil.environment import hardware, package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
+from clipvil.notices import told
 from clipvil.training.run_files import read_run
 from clipvil.version import __version__
 
@@ -170,25 +170,13 @@ class _Matrix:
         if self._features is None or self._features[0] != key:
             self._features = None  # the old ones leave the memory before the new ones come
             try:
-                with self._told():
+                with told(lambda line: self._say(f"  {line}")):
                     self._features = (key, extract_features(cell, self.plan, quiet=self.quiet))
             except Exception as error:
                 # An encoder that does not load for one seed loads for none: no need to try, or download, again.
                 self._broken[key] = error
                 raise
         return self._features[1]
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Warnings meant for people (untrained weights) become one line instead of a place in the code."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
-            yield
-        for warning in caught:
-            if issubclass(warning.category, UserWarning):
-                self._say(f"  {warning.message}")
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
     def _write(self) -> None:
         self.assembler.clock(time.monotonic() - self._start, _now())

@@ -254,7 +254,7 @@ def option(data: Mapping[str, Any], name: str, where: str = "data") -> Any:
 
 
 def option_path(data: Mapping[str, Any], name: str, default: str | Path | None = None, *, where: str = "data") -> Path:
-    """An entry that names a file or folder; required where there is no `default`. Raises DataError for anything else."""
+    """An entry that names a file or folder, required where there is no `default`; DataError for anything else."""
     value = option(data, name, where) if default is None or data.get(name) is not None else default
     if not isinstance(value, str | Path) or not str(value):
         raise _wrong(value, name, where, "the name of a file or folder", "put a name of digits alone in quotes")

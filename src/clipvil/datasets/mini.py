@@ -6,7 +6,6 @@ Data section: `format: mini`, `root` (where the corpus is or will be), optional 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from clipvil.datasets import vqa_v2

@@ -22,9 +22,9 @@ def split_pictures(image_ids: Iterable[str], fractions: Mapping[str, float], *, 
     assigned = dict.fromkeys(ids, "train")
     sizes = {name: max(1, round(fraction * len(ids))) if fraction > 0 else 0 for name, fraction in fractions.items()}
     if sum(sizes.values()) >= len(ids):
+        few = "1 picture is" if len(ids) == 1 else f"{len(ids)} pictures are"
         raise DataError(
-            f"{len(ids)} {'picture is' if len(ids) == 1 else 'pictures are'} too few to split: {' and '.join(sizes)} would "
-            "leave none for train",
+            f"{few} too few to split: {' and '.join(sizes)} would leave none for train",
             fix="add pictures, or a column 'split' that says which rows are for train, val and test",
         )
     start = 0
