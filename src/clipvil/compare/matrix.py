@@ -15,7 +15,7 @@ from typing import Any
 from clipvil.compare.assemble import Assembler
 from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
 from clipvil.compare.parallel import cores, default_jobs, run_parallel
-from clipvil.compare.plan import CellPlan, Plan, make_plan
+from clipvil.compare.plan import CellPlan, Plan, check_encoders, make_plan
 from clipvil.compare.report import write_report
 from clipvil.compare.results import Results
 from clipvil.compare.stores import extract_features
@@ -56,8 +56,8 @@ def compare(
     alone are not known there.
 
     Raises:
-        UsageError, RecipeError, DataError: the request, a recipe or the data is wrong, before anything was computed;
-            or another process works in `out`.
+        UsageError, RecipeError, DataError: the request, a name in it, a recipe or the data is wrong, before anything
+            was computed; or another process works in `out`.
     """
     chosen = merge(
         suite, encoders=encoders, tasks=tasks, data=data, seeds=seeds, recipe=recipe,
@@ -66,6 +66,7 @@ def compare(
     folder = Path(out)
     with _alone(folder):
         plan = make_plan(chosen, folder)
+        check_encoders(plan)
         return _Matrix(plan, command or _command(chosen, folder), jobs, quiet).run()
 
 

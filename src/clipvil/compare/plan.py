@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
+from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
+from clipvil.images.resize import policy
 from clipvil.training.inputs import is_labelled, load_datasets
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes, read_recipe_file
@@ -103,6 +105,19 @@ def make_plan(suite: Suite, out: Path) -> Plan:
                 cells.append(CellPlan(entry, task, seed, _recipe(entry, task, seed), path))
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
     return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
+
+
+def check_encoders(plan: Plan) -> None:
+    """Refuse encoders, layers and resize policies that do not exist, before anything is computed for the others.
+
+    Only names are looked at. An encoder whose store is there was built before; importing its library would only cost
+    time. Raises UsageError.
+    """
+    for cell in plan.cells:
+        store, choice = plan.store_path(cell), cell.recipe.encoder
+        if store is not None and not (store / "manifest.json").exists():
+            check_encoder(choice.name, layer=choice.layer)
+            policy(choice.resize)
 
 
 def recipe_for(task: str, data_format: str | None) -> str:
