@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class VqaSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
+    """Metric mode: official, lenient, evalai, or auto (official where every question has ten answers, else lenient)."""
 
 
 class Vqa:
@@ -240,8 +240,9 @@ def _settings(settings: Mapping[str, Any]) -> VqaSettings:
         if value is not None and type(value) is not expected:
             raise RecipeError(f"'task_settings.{key}' must be {expected.__name__}, not {type(value).__name__}")
     chosen = VqaSettings(**settings)
-    if chosen.mode not in ("auto", "official", "lenient"):
-        raise RecipeError(f"'task_settings.mode' must be auto, official or lenient, not '{chosen.mode}'")
+    modes = ("auto", *get_args(Mode))
+    if chosen.mode not in modes:
+        raise RecipeError(f"'task_settings.mode' must be one of {', '.join(modes)}, not '{chosen.mode}'")
     if chosen.max_tokens < 1:
         raise RecipeError("'task_settings.max_tokens' must be at least 1")
     return chosen
