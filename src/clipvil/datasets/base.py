@@ -278,8 +278,9 @@ def option_int(data: Mapping[str, Any], name: str, default: int, *, where: str =
 
 
 def _wrong(value: Any, name: str, where: str, wanted: str, fix: str = "") -> DataError:
-    got = repr(value) if isinstance(value, str | bool | int | float) else _kind(value)
-    return DataError(f"must be {wanted}, not {got}", field=f"{where}.{name}", fix=fix)
+    plain = isinstance(value, str | bool | int | float)
+    got = repr(value) if plain else _kind(value)
+    return DataError(f"must be {wanted}, not {got}", field=f"{where}.{name}", fix=fix if plain and value != "" else "")
 
 
 def known(data: Mapping[str, Any], names: Iterable[str], where: str = "data") -> None:
