@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from clipvil.compare.assemble import Assembler
 from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
 from clipvil.compare.parallel import cores, default_jobs, run_parallel
-from clipvil.compare.plan import CellPlan, Plan, make_plan
+from clipvil.compare.plan import CellPlan, Plan, check_encoders, make_plan
 from clipvil.compare.report import write_report
 from clipvil.compare.results import Results
 from clipvil.compare.stores import extract_features
@@ -24,6 +23,7 @@ from clipvil.compare.suite import EncoderEntry, Suite, merge
 from clipvil.environment import hardware, package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
+from clipvil.notices import told
 from clipvil.training.run_files import read_run
 from clipvil.version import __version__
 
@@ -56,8 +56,8 @@ def compare(
     alone are not known there.
 
     Raises:
-        UsageError, RecipeError, DataError: the request, a recipe or the data is wrong, before anything was computed;
-            or another process works in `out`.
+        UsageError, RecipeError, DataError: the request, a name in it, a recipe or the data is wrong, before anything
+            was computed; or another process works in `out`.
     """
     chosen = merge(
         suite, encoders=encoders, tasks=tasks, data=data, seeds=seeds, recipe=recipe,
@@ -66,6 +66,7 @@ def compare(
     folder = Path(out)
     with _alone(folder):
         plan = make_plan(chosen, folder)
+        check_encoders(plan)
         return _Matrix(plan, command or _command(chosen, folder), jobs, quiet).run()
 
 
@@ -172,25 +173,13 @@ class _Matrix:
         if self._features is None or self._features[0] != key:
             self._features = None  # the old ones leave the memory before the new ones come
             try:
-                with self._told():
+                with told(lambda line: self._say(f"  {line}")):
                     self._features = (key, extract_features(cell, self.plan, quiet=self.quiet))
             except Exception as error:
                 # An encoder that does not load for one seed loads for none: no need to try, or download, again.
                 self._broken[key] = error
                 raise
         return self._features[1]
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Warnings meant for people (untrained weights) become one line instead of a place in the code."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
-            yield
-        for warning in caught:
-            if issubclass(warning.category, UserWarning):
-                self._say(f"  {warning.message}")
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
     def _write(self) -> None:
         self.assembler.clock(time.monotonic() - self._start, _now())

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
+from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
+from clipvil.images.resize import policy
 from clipvil.tasks.base import refusal, trains
 from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import is_labelled, load_datasets, open_ready
@@ -131,6 +133,19 @@ def make_plan(suite: Suite, out: Path) -> Plan:
         raise UsageError(f"nothing to run: {suite.encoders[0].name} on {tasks[0].name}: {reason}")
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
     return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
+
+
+def check_encoders(plan: Plan) -> None:
+    """Refuse encoders, layers and resize policies that do not exist, before anything is computed for the others.
+
+    Only names are looked at. An encoder whose store is there was built before; importing its library would only cost
+    time. Raises UsageError.
+    """
+    for cell in plan.cells:
+        store, choice = plan.store_path(cell), cell.recipe.encoder
+        if store is not None and not (store / "manifest.json").exists():
+            check_encoder(choice.name, layer=choice.layer)
+            policy(choice.resize)
 
 
 def recipe_for(task: str, data_format: str | None) -> str:

@@ -27,7 +27,8 @@ def sentences(plan: Plan) -> list[str]:
         "draws)"
         + (", after the seeds were averaged record by record. " if many else ". ")
         + "They say how far another sample of pictures could move a number; how far another training run could, the "
-        + ("single seeds show." if many else "single run cannot show."),
+        + ("single seeds show." if many else "single run cannot show.")
+        + " Fewer than 10 pictures, or the same score on all of them, have exact intervals instead.",
         "Differences are paired record by record before the same bootstrap; p is twice the smaller share of draws on "
         "either side of zero. No correction is made for the number of pairs looked at.",
     ]

@@ -14,6 +14,7 @@ Beside what its reader takes, each part may have `prefix` (put before its image 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, known, option, parse_json, read_text
+from clipvil.datasets.base import Dataset, known, option_path, option_text, parse_json, read_text
 from clipvil.datasets.cache import cache_folder
 from clipvil.datasets.columns import Joined, Questions, QuestionSequence, Selected, find_double
 from clipvil.datasets.selection import Selection
@@ -53,15 +54,15 @@ class Request:
     @property
     def prefix(self) -> str:
         """What is put before image ids."""
-        return str(self.entry.get("prefix") or "")
+        return option_text(self.entry, "prefix", "", where=self.where)
 
     def path(self, name: str) -> Path:
         """A required entry as a path."""
-        return self.root / option(self.entry, name, self.where)
+        return self.root / option_path(self.entry, name, where=self.where)
 
     def optional(self, name: str) -> Path | None:
         """An entry as a path, None when it is absent."""
-        return self.root / self.entry[name] if self.entry.get(name) else None
+        return None if self.entry.get(name) is None else self.path(name)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,10 @@ class Pictures(Mapping[str, Path]):
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
-    """The entries of the data section that describe a split, train and val first."""
+    """The entries of the data section that describe a split, train and val first. Looks at all, opens none."""
     names = [key for key in data if key not in DATA]
+    for name in names:
+        _entries(data, name)
     return sorted(names, key=lambda name: ("train", "val").index(name) if name in ("train", "val") else 2)
 
 
@@ -99,11 +102,9 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
     names = split_names(data)
     if split not in names:
         raise DataError(f"there is no split '{split}'", fix=f"the data section has {', '.join(names) or 'none'}")
-    entries = data[split] if isinstance(data[split], Sequence) and not isinstance(data[split], str) else [data[split]]
-    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
-        raise DataError(f"the split '{split}' must be a mapping with 'questions' and more, or a list of such mappings")
+    entries = _entries(data, split)
     folder = cache_folder(data.get("cache"))
-    root = Path(data.get("root") or ".")
+    root = option_path(data, "root", ".")
     single = len(entries) == 1
     chosen: list[Questions | Selected] = []
     files: dict[str, str] = {}
@@ -122,6 +123,18 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
     if not len(joined):
         raise DataError(f"the split '{split}' holds no questions")
     return Dataset(corpus, split, joined, Pictures(files))
+
+
+def _entries(data: Mapping[str, Any], split: str) -> Sequence[Mapping[str, Any]]:
+    """The parts of a split. Raises DataError where the entry is neither a part nor a list of parts."""
+    value = data[split]
+    entries = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
+        near = difflib.get_close_matches(split, DATA, n=1)
+        fix = f"did you mean '{near[0]}'?" if near else ""
+        what = f"the split '{split}' must be a mapping with 'questions' and more, or a list of such mappings"
+        raise DataError(what, field=f"data.{split}", fix=fix)
+    return entries
 
 
 def _read(corpus: str, request: Request) -> Part:
@@ -156,8 +169,8 @@ def _check_unique(ids: Sequence[str], split: str) -> None:
 
 def picture_files(request: Request, default: str) -> Callable[[str], str]:
     """The file of a picture by image id, from the entries `images`, `files` and `template`."""
-    folder = str(request.root / (request.entry.get("images") or "."))
-    if request.entry.get("files"):
+    folder = str(request.root / option_path(request.entry, "images", ".", where=request.where))
+    if request.entry.get("files") is not None:
         path = request.path("files")
         table = parse_json(read_text(path), file=path)
         if not isinstance(table, dict):
@@ -169,7 +182,7 @@ def picture_files(request: Request, default: str) -> Callable[[str], str]:
             return os.path.join(folder, table[image])  # noqa: PTH118 - a hundred thousand Paths would take a second
 
         return look_up
-    template = str(request.entry.get("template") or default)
+    template = option_text(request.entry, "template", default, where=request.where)
 
     def fill(image: str) -> str:
         try:

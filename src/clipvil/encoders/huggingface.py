@@ -37,7 +37,7 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     Raises EncoderError for folders or repositories that cannot be read, weights that do not cover the model, and
     families without a grid.
     """
-    place, local = _place(request)
+    place, local = check(request)
     source = place if local else f"huggingface.co/{place}"
     with downloading("the configuration", source, name=request.name):
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=local)
@@ -62,8 +62,8 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     )
 
 
-def _place(request: EncoderRequest) -> tuple[str, bool]:
-    """The hub repository or folder, and whether it is a folder."""
+def check(request: EncoderRequest) -> tuple[str, bool]:
+    """The hub repository or folder, and whether it is a folder. Raises EncoderError for a folder that is not there."""
     path = Path(request.model).expanduser()
     if path.is_dir():
         return str(path), True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipvil.encoders.info import EncoderInfo
 from clipvil.encoders.request import EncoderRequest
-from clipvil.errors import ClipvilError, EncoderError
+from clipvil.errors import ClipvilError, EncoderError, EncoderNameError
 
 if TYPE_CHECKING:
     from clipvil.encoders.module_encoder import ModuleEncoder
@@ -22,10 +22,9 @@ WITH_TEXT = "contrastive"
 def create(request: EncoderRequest) -> ModuleEncoder:
     """`mini/contrastive`, `mini/annotated` and `mini/random` (the same trunk untrained, seed 0), through open_clip.
 
-    Raises EncoderError for other names, and where the package's weights are missing.
+    Raises EncoderNameError for other names, EncoderError where the package's weights are missing.
     """
-    if request.weights is not None or request.model not in (*_TRAINED, "random"):
-        raise EncoderError(f"no encoder '{request.name}'; use mini/contrastive, mini/annotated or mini/random")
+    check(request)
     random = request.model == "random"
     folder = _folder(request.model, request.name)
     inner = replace(request, model=f"local-dir:{folder}", weights="random" if random else None)
@@ -34,6 +33,12 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     encoder = open_clip.create(inner)
     # The text towers in the other two folders were never trained: what they say would look like a result.
     return encoder if request.model == WITH_TEXT else encoder.without_text()
+
+
+def check(request: EncoderRequest) -> None:
+    """Raise EncoderNameError for a name that is none of the three."""
+    if request.weights is not None or request.model not in (*_TRAINED, "random"):
+        raise EncoderNameError(f"no encoder '{request.name}'; use mini/contrastive, mini/annotated or mini/random")
 
 
 def names() -> Iterator[EncoderInfo]:

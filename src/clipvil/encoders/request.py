@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderNameError
 
 SCHEMAS = ("local-dir", "hf-hub")
 """Prefixes of model names that open_clip and timm read themselves, as in `open_clip/local-dir:/folder`."""
@@ -32,20 +32,22 @@ class EncoderRequest:
         positions: Literal["resized", "zero"] = "resized",
         channels: Literal["RGB", "BGR"] = "RGB",
     ) -> EncoderRequest:
-        """Take a name apart. Raises EncoderError where it has no library, no model, or a choice is unknown."""
+        """Take a name apart. Raises EncoderNameError where it has no library, no model, or a choice is unknown."""
         library, slash, rest = name.partition("/")
         if not (library and slash and rest):
-            raise EncoderError(f"encoder name '{name}' must read library/model:weights, as in open_clip/RN50:openai")
+            raise EncoderNameError(
+                f"encoder name '{name}' must read library/model:weights, as in open_clip/RN50:openai"
+            )
         if positions not in ("resized", "zero"):
-            raise EncoderError(f"positions '{positions}' is unknown; use resized or zero")
+            raise EncoderNameError(f"positions '{positions}' is unknown; use resized or zero")
         if channels not in ("RGB", "BGR"):
-            raise EncoderError(f"channels '{channels}' is unknown; use RGB or BGR")
+            raise EncoderNameError(f"channels '{channels}' is unknown; use RGB or BGR")
         model, colon, weights = rest.partition(":")
         if model in SCHEMAS:
             path, colon, weights = weights.partition(":")
             model = f"{model}:{path}"
         if colon and not weights:
-            raise EncoderError(f"encoder name '{name}' ends with ':'; name the weights, or leave the colon out")
+            raise EncoderNameError(f"encoder name '{name}' ends with ':'; name the weights, or leave the colon out")
         return cls(name, library, model, weights or None, layer, positions, channels)
 
     @property

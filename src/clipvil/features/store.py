@@ -135,6 +135,13 @@ class Store:
         parts = (load_shard_index(self.path, shard, self.manifest) for shard in shards)
         return [failure for part in parts for failure in failures_of(part)]
 
+    def missing_files(self) -> list[Path]:
+        """Data files that the index counts on and that are not there. Looks at names alone; `verify` reads them."""
+        rows = self._index.rows
+        needed = np.unique(rows[rows["status"] == OK][["shard", "generation"]])
+        files = (layout.shard_data(self.path, int(shard), int(generation)) for shard, generation in needed)
+        return [file for file in files if not file.is_file()]
+
     def cost(self) -> dict[str, Any]:
         """What the extraction cost (`cost.json`): pictures_per_second, parameters, gflops, bytes_per_picture …
 

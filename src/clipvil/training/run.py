@@ -32,10 +32,12 @@ from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
 from clipvil.training.run_files import (
     RunResult,
+    holds_run,
     locked,
     read_json,
     read_recipe,
     read_run,
+    refuse_foreign,
     write_predictions,
     write_text,
 )
@@ -66,7 +68,8 @@ def train(
     as it is.
 
     Raises:
-        UsageError: the folder already holds a run and `resume` was not given, or another process uses it.
+        UsageError: the folder already holds a run and `resume` was not given, it holds something else, or another
+            process uses it.
         CheckpointError: a checkpoint is damaged or was trained with another recipe or other data.
         DataError, StoreError, EncoderError: as from the rooms that read them.
         ClipvilError: the loss is no longer a finite number.
@@ -75,6 +78,7 @@ def train(
     options = ResumeOptions(resume, allow_older, allow_recipe_change)
     accelerator = create_accelerator(recipe, out)
     if accelerator.is_main_process:
+        refuse_foreign(out)
         with locked(out):
             return _train(recipe, out, features, datasets, options, accelerator, quiet)
     return _train(recipe, out, features, datasets, options, accelerator, True)
@@ -294,7 +298,7 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
 def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunResult | None:
     """The finished run that is there already; None when there is work to do."""
     if not options.resume:
-        if (out / "recipe.yaml").exists():
+        if holds_run(out):
             raise UsageError(f"{out}: holds a run already; go on with --resume, or choose another --out")
         return None
     if not (out / "result.json").exists():
