@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clipvil.datasets.base import Dataset
-from clipvil.datasets.columns import QuestionBuilder, QuestionSequence, Questions
+from clipvil.datasets.columns import QuestionBuilder, Questions, QuestionSequence
 from clipvil.errors import CheckpointError, DataError, StoreError
 from clipvil.features.store import Store
 from clipvil.mini import weights_folder
@@ -148,7 +148,7 @@ def test_what_failed_in_a_store_of_more_pictures_is_left_to_extract(mini_run: Pa
     (tmp_path / "pictures" / "1.png").write_bytes(b"no picture")
     open_features(recipe, data, tmp_path, quiet=True)
     part = {"test": Dataset("few", "test", data["test"].records[:2], {"1": tmp_path / "pictures" / "1.png"})}
-    with pytest.raises(StoreError, match="made of another list of pictures .* with --retry-failed"):
+    with pytest.raises(StoreError, match=r"made of another list of pictures .* with --retry-failed"):
         open_features(recipe, part, tmp_path, retry_failed=True, quiet=True)
 
 

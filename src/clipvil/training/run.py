@@ -223,7 +223,7 @@ def _train(
     # First what is cheap: a wrong name should not be found after an hour of extraction.
     task = create_task(recipe.task, recipe.task_settings)
     watch = Stopwatch()
-    # One process writes a corpus or extracts features that are missing, or tries them again; the others find them there.
+    # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
     retry_here = retry_failed and accelerator.is_main_process
     with accelerator.main_process_first():
         datasets = datasets or load_datasets(recipe.data)
