@@ -32,6 +32,11 @@ def sentences(plan: Plan) -> list[str]:
         "Differences are paired record by record before the same bootstrap; p is twice the smaller share of draws on "
         "either side of zero. No correction is made for the number of pairs looked at.",
     ]
+    if any(task.left_out for task in plan.tasks):
+        out.append(
+            "A picture that one encoder has no features of is left out for all of them, the rows without a picture "
+            "included: everything is trained on and judged by the same records."
+        )
     ready = [entry.title for entry in plan.suite.entries() if ready_store(entry.name) is not None]
     if ready:
         out.append(

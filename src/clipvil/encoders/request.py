@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from clipvil.errors import EncoderNameError
 
 SCHEMAS = ("local-dir", "hf-hub")
 """Prefixes of model names that open_clip and timm read themselves, as in `open_clip/local-dir:/folder`."""
+OWN_LIBRARIES = ("mini", "open_clip", "timm", "hf", "torchvision")
+"""Libraries whose names this package itself gives their meaning."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,25 @@ class EncoderRequest:
     def untrained(self) -> bool:
         """Whether random weights were asked for."""
         return self.weights == "random"
+
+    @property
+    def local(self) -> bool:
+        """Whether the weights lie on this machine under a name that does not say which they are.
+
+        True of `mini/*`, `:offline`, `local-dir:` and weights (or the model, of `hf/`) that are a file or folder: what
+        such a name means changes with the file, and building it to see downloads no weights. False of published tags,
+        which always mean the same, of `:random`, and of other people's encoders, whose names say nothing here.
+        """
+        if self.library not in OWN_LIBRARIES or self.untrained:
+            return False
+        if self.library == "mini":
+            return True
+        if self.schema is not None and self.schema[0] == "local-dir":
+            return True
+        if self.library == "hf" and self.weights is None:
+            return Path(self.model).expanduser().is_dir()
+        if self.library in ("hf", "timm"):  # these publish no tags after a colon: what stands there is a path
+            return self.weights is not None
+        from clipvil.encoders.weights import looks_like_path  # here, so that reading names needs no torch
+
+        return self.schema is None and self.weights is not None and looks_like_path(self.weights)

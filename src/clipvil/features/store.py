@@ -45,6 +45,14 @@ class Features:
     boxes: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """Of the pictures asked for, those without features: `failed` says why (a status), `unknown` were never in it."""
+
+    failed: dict[str, str]
+    unknown: list[str]
+
+
 class Store:
     """A folder of features, opened for reading. Opens in milliseconds whatever its size; implements FeatureSource.
 
@@ -114,6 +122,18 @@ class Store:
     def ids(self) -> list[str]:
         """Ids of the pictures with usable features, in the order of the source."""
         return [self._index.id(int(row)) for row in np.flatnonzero(self._index.rows["status"] == OK)]
+
+    def lacking(self, image_ids: Sequence[str]) -> Lacking:
+        """Which of these pictures have no features here, in the order asked, and whether they failed or never came."""
+        failed, unknown = {}, []
+        found = self._index.find(image_ids)
+        status = self._index.rows["status"]
+        for image_id, row in zip(image_ids, found.tolist(), strict=True):
+            if row < 0:
+                unknown.append(image_id)
+            elif (code := int(status[row])) != OK:
+                failed[image_id] = STATUSES[code] if code < len(STATUSES) else "damaged"
+        return Lacking(failed, unknown)
 
     def rows(self) -> RowArray:
         """The index, one row a picture in the order of the source; fields of `clipvil.features.index.ROW`."""

@@ -58,6 +58,7 @@ def train(
     quiet: bool = False,
     allow_older: bool = False,
     allow_recipe_change: bool = False,
+    retry_failed: bool = False,
 ) -> RunResult:
     """Train what a recipe describes, choose the best step on the validation split, judge all splits, write everything.
 
@@ -65,7 +66,7 @@ def train(
 
     `datasets` (by split, with at least train and val) and `features` may be passed in ready, so that several runs
     share them. With `resume` an unfinished run goes on where its last checkpoint stands, and a finished one is returned
-    as it is.
+    as it is. `retry_failed` tries pictures again that could not be read when the features were extracted.
 
     Raises:
         UsageError: the folder already holds a run and `resume` was not given, it holds something else, or another
@@ -80,8 +81,8 @@ def train(
     if accelerator.is_main_process:
         refuse_foreign(out)
         with locked(out):
-            return _train(recipe, out, features, datasets, options, accelerator, quiet)
-    return _train(recipe, out, features, datasets, options, accelerator, True)
+            return _train(recipe, out, features, datasets, options, accelerator, quiet, retry_failed)
+    return _train(recipe, out, features, datasets, options, accelerator, True, retry_failed)
 
 
 def evaluate(
@@ -172,8 +173,13 @@ class _Materials:
         return {
             "task": self.task.assets(),
             "encoder": asdict(self.features.spec),
-            "data": {name: dataset.fingerprint for name, dataset in self.datasets.items()},
+            "data": {name: self._data_of(name) for name in self.datasets},
         }
+
+    def _data_of(self, split: str) -> str:
+        """Stands for the records that are used: a run cannot go on when pictures were mended, or lost, meanwhile."""
+        without = self.chosen[split].left_out
+        return self.datasets[split].fingerprint + (f" without {without}" if without else "")
 
     def judge(
         self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool, keep: Path | None = None
@@ -213,6 +219,7 @@ def _train(
     options: ResumeOptions,
     accelerator: Accelerator,
     quiet: bool,
+    retry_failed: bool,
 ) -> RunResult:
     finished = _look_at_folder(out, recipe, options)
     if finished is not None:
@@ -220,12 +227,13 @@ def _train(
     # First what is cheap: a wrong name should not be found after an hour of extraction.
     task = create_task(recipe.task, recipe.task_settings)
     watch = Stopwatch()
-    # One process writes a corpus or extracts features that are missing; the others then find them there.
+    # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
+    retry_here = retry_failed and accelerator.is_main_process
     with accelerator.main_process_first():
         datasets = datasets or load_datasets(recipe.data)
         _check_splits(datasets)
         watch.lap("data")
-        features = features or open_features(recipe, datasets, out, quiet=quiet)
+        features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         watch.lap("features")
     chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
     held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
