@@ -217,7 +217,6 @@ class _Matrix:
             self.assembler.done(cell, run, None)
         return run is not None
 
-
     def _write(self) -> None:
         self.assembler.clock(time.monotonic() - self._start, _now())
         results = self.assembler.results()

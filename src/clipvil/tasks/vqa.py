@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class VqaSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, exact, evalai, or auto (official where every question has ten answers, else lenient).
+    """Metric mode: official, lenient, exact, evalai, or auto (official where all have ten answers, else lenient).
 
     `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
