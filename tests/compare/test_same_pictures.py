@@ -93,7 +93,7 @@ def test_a_picture_that_one_encoder_lacks_is_left_out_for_all(tmp_path: Path, ca
 
 def test_an_encoder_without_features_has_no_say(tmp_path: Path, call: dict[str, Any]) -> None:
     (tmp_path / "corpus" / "0.png").write_bytes(b"")
-    results = compare(**call, encoders=["mini/random", "nowhere/at-all"])
+    results = compare(**call, encoders=["mini/random", f"open_clip/local-dir:{tmp_path}/absent"])
     found = results.tasks[0].left_out
     assert found is not None and found.reasons == {"empty (mini/random)": 1} and found.records["train"] == 2
     (run,) = (json.loads(p.read_text()) for p in (tmp_path / "out").glob("cells/r/question-only/seed-0/result.json"))
