@@ -160,7 +160,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "corpus")
     suite = {"encoders": ["question-only"], "tasks": [str(tmp_path / "r.yaml")], "data": data, "seeds": [0, 1]}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
-    write_recipe(tmp_path / "r.yaml", steps=50)
+    write_recipe(tmp_path / "r.yaml", steps=300)  # long enough to be caught at it
     _kill_in_second_cell(tmp_path / "suite.yaml", tmp_path / "killed")
     partly = Results.load(tmp_path / "killed" / "results.json")
     assert [cell.status for cell in partly.cells] == ["done", "pending"]

@@ -106,7 +106,9 @@ class _Matrix:
         return self.assembler.results()
 
     def _train(self, cell: CellPlan) -> None:
-        run_cell(cell, self.plan.out, self._open(cell), quiet=self.quiet)
+        features = self._open(cell)
+        with self._told():
+            run_cell(cell, self.plan.out, features, quiet=self.quiet)
 
     def _run_parallel(self) -> None:
         """Features first, one encoder at a time on all cores; then the cells, each with its share of the cores."""
@@ -171,13 +173,17 @@ class _Matrix:
         if self._features is None or self._features[0] != key:
             self._features = None  # the old ones leave the memory before the new ones come
             try:
-                with told(lambda line: self._say(f"  {line}")):
+                with self._told():
                     self._features = (key, extract_features(cell, self.plan, quiet=self.quiet))
             except Exception as error:
                 # An encoder that does not load for one seed loads for none: no need to try, or download, again.
                 self._broken[key] = error
                 raise
         return self._features[1]
+
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        """Warnings meant for people (untrained weights), set in under the line of their cell."""
+        return told(lambda line: self._say(f"  {line}"))
 
     def _write(self) -> None:
         self.assembler.clock(time.monotonic() - self._start, _now())

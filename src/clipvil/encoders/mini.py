@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from clipvil.encoders.module_encoder import ModuleEncoder
 
 _TRAINED = ("contrastive", "annotated")
+WITH_TEXT = "contrastive"
+"""The one whose text tower was trained."""
 
 
 def create(request: EncoderRequest) -> ModuleEncoder:
@@ -28,7 +30,9 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     inner = replace(request, model=f"local-dir:{folder}", weights="random" if random else None)
     from clipvil.encoders import open_clip  # here, so that listing these names needs no torch
 
-    return open_clip.create(inner)
+    encoder = open_clip.create(inner)
+    # The text towers in the other two folders were never trained: what they say would look like a result.
+    return encoder if request.model == WITH_TEXT else encoder.without_text()
 
 
 def check(request: EncoderRequest) -> None:

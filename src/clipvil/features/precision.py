@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clipvil.encoders.base import Encoded, Encoder
 from clipvil.environment import cpu
 from clipvil.errors import UsageError
+from clipvil.features.folding import fold_batch_norms
 from clipvil.images.normalise import normalise
 
 LEAST_COSINE = 0.9995
@@ -65,10 +66,21 @@ def named(name: str, module: nn.Module) -> Precision:
 
 
 def apply(encoder: Encoder, precision: Precision, device: str) -> Encoder:
-    """The encoder in this precision: itself in fp32, otherwise a copy, since rounded weights cannot be restored."""
+    """The encoder in this precision: itself in fp32, otherwise a copy, since rounded weights cannot be restored.
+
+    The copy has its batch norms folded into the convolutions; in fp32 the library's own numbers are kept to the bit.
+    """
     if precision.dtype != torch.float32:
         encoder = copy.deepcopy(encoder)
+        encoder.module = fold_batch_norms(encoder.module, _sample(encoder))
     return encoder.to(device=device, dtype=precision.dtype, channels_last=precision.channels_last)
+
+
+def _sample(encoder: Encoder) -> Tensor:
+    """One picture of noise at the encoder's own size."""
+    own = next(encoder.module.parameters())
+    noise = torch.randn(1, 3, *encoder.preprocess.size, generator=torch.Generator().manual_seed(0))
+    return noise.to(own.device, own.dtype)
 
 
 def choose(encoder: Encoder, pixels: Tensor, device: str, *, quiet: bool = False) -> Choice:
