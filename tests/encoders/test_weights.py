@@ -214,6 +214,13 @@ def test_the_way_out_is_that_of_the_library(
     assert "HF_HUB_OFFLINE=1" in fails("open_clip/RN50:openai")
 
 
+def test_a_folder_without_a_model_does_not_blame_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_resolves", lambda host: False)
+    message = fails(f"hf/{tmp_path}")
+    assert str(tmp_path) in message and "save_pretrained" in message
+    assert "no network" not in message and "HF_HUB_OFFLINE" not in message
+
+
 def test_the_reason_of_a_failure_is_the_deepest_one() -> None:
     try:
         try:

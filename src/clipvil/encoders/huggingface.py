@@ -18,7 +18,7 @@ from clipvil.encoders.module_text import ModuleTextEncoder
 from clipvil.encoders.positions import zero_tables
 from clipvil.encoders.quickgelu import has_quickgelu
 from clipvil.encoders.request import EncoderRequest
-from clipvil.encoders.weights import downloading, find_weights, read_state_dict, untrained
+from clipvil.encoders.weights import HUB_CACHE, LOCAL_FOLDER, downloading, find_weights, read_state_dict, untrained
 from clipvil.errors import EncoderError
 
 # Two-tower checkpoints: the class that loads their visual half alone, with the embedding that the model was trained by.
@@ -39,9 +39,10 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     """
     place, local = check(request)
     source = place if local else f"huggingface.co/{place}"
-    with downloading("the configuration", source, name=request.name):
+    cache = LOCAL_FOLDER if local else HUB_CACHE
+    with downloading("the configuration", source, name=request.name, cache=cache):
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=local)
-    with downloading("preprocessor_config.json (mean and std)", source, name=request.name):
+    with downloading("preprocessor_config.json (mean and std)", source, name=request.name, cache=cache):
         processor = transformers.AutoImageProcessor.from_pretrained(place, local_files_only=local)
     model = _model(request, config, place, local)
     preprocess = _preprocess(request, model.config, processor)
@@ -103,7 +104,8 @@ def _weighted(request: EncoderRequest, kind: Any, config: Any, place: str, local
     if request.weights is not None:
         state = read_state_dict(find_weights(request.weights, name=request.name), name=request.name)
         return _load(request, kind, None, config=config, state_dict=state)
-    with downloading("the weights", place if local else f"huggingface.co/{place}", name=request.name):
+    cache = LOCAL_FOLDER if local else HUB_CACHE
+    with downloading("the weights", place if local else f"huggingface.co/{place}", name=request.name, cache=cache):
         return _load(request, kind, place, config=config, local_files_only=local)
 
 

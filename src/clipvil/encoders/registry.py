@@ -77,7 +77,7 @@ def check_encoder(name: str, *, layer: str | None = None) -> None:
     has that layer, and whether its weights can be had, only building it tells.
     """
     request = EncoderRequest.parse(name, layer=layer)
-    if layer is not None:
+    if layer:
         Layer.parse(layer)
     target = _target(request)
     _resolve(request.library, target)

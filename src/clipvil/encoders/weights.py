@@ -23,6 +23,8 @@ _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 
 HUB_CACHE = "download once with a network: HF_HUB_OFFLINE=1 then uses what is there"
 """What to do about weights of the Hugging Face hub that cannot be had."""
+LOCAL_FOLDER = "save the model there with save_pretrained, configuration and image processor included"
+"""What to do about a folder of transformers that cannot be read."""
 TORCH_CACHE = "put the file into hub/checkpoints under TORCH_HOME (~/.cache/torch), where torchvision looks first"
 """The same for torchvision's, which come from download.pytorch.org."""
 CLIP_CACHE = "put the file into ~/.cache/clip, where open_clip looks first"
