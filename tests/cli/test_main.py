@@ -67,7 +67,12 @@ def test_an_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 def test_an_interrupt_says_that_work_is_kept(tmp_path: Path, number: int, code: int) -> None:
     """A real process in the middle of long work: writing a miniature world that takes minutes."""
     command = [sys.executable, "-m", "clipvil.cli.main", "mini", str(tmp_path / "world"), "--sizes", "train=900000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def hear() -> None:
+        # Under a shell's `&` interrupts are ignored, by children too, and that is right: here it must hear them.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     try:
         deadline = time.monotonic() + 100
         while not list(tmp_path.glob("world/images/train/*.png")):
