@@ -46,7 +46,7 @@ class ZeroShotSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
+    """Metric mode, as of the task vqa; `exact` keeps answers as they are written."""
 
 
 class ZeroShotVqa:
@@ -75,17 +75,19 @@ class ZeroShotVqa:
 
     def prepare(self, train: Sequence[Question]) -> None:
         """Take the list of answers from the training questions, or from the named file."""
-        chosen = self.settings
+        chosen, exact = self.settings, self.settings.mode == "exact"
         self.answers = (
-            AnswerVocabulary.load(chosen.answers)
+            AnswerVocabulary.load(chosen.answers, exact=exact)
             if chosen.answers
             else AnswerVocabulary.build(
-                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count
+                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count, exact=exact
             )
         )
         if chosen.candidates == "seen":
             places = {answer: place for place, answer in enumerate(self._vocabulary().answers[1:])}
-            self._seen = count_seen(((r.question, map(simple_word, r.answers)) for r in train), places)
+            self._seen = count_seen(
+                ((r.question, map(str if exact else simple_word, r.answers)) for r in train), places
+            )
 
     def assets(self) -> dict[str, Any]:
         """The answers, what questions were seen with them, and the fingerprint of the text side that was built."""
