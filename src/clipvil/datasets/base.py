@@ -178,7 +178,7 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
     kind = Path(path).suffix.lower()
     text = read_text(path)
     if kind in (".csv", ".tsv"):
-        yield from _csv_rows(text, path, "\t" if kind == ".tsv" else ",")
+        yield from csv_rows(text, path, "\t" if kind == ".tsv" else ",")
     elif kind == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -193,7 +193,8 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
         raise DataError(f"unknown kind of file '{kind}'", file=path, fix="use .csv, .tsv, .jsonl or .json")
 
 
-def _csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
+def csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
+    """Rows of a table that was read already; its first line names the columns. Raises DataError naming the line."""
     if "\0" in text:
         raise DataError("holds a NUL byte, so it is not a text table", file=path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

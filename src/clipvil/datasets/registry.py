@@ -21,6 +21,12 @@ _FORMATS = {
     "vqa_v2": "clipvil.datasets.vqa_v2",
     "easy_vqa": "clipvil.datasets.easy_vqa",
     "custom": "clipvil.datasets.custom",
+    "coco_captions": "clipvil.datasets.coco_captions",
+    "karpathy": "clipvil.datasets.karpathy",
+    "flickr": "clipvil.datasets.flickr",
+    "nocaps": "clipvil.datasets.nocaps",
+    "custom_captions": "clipvil.datasets.custom_captions",
+    "mini_captions": "clipvil.datasets.mini_captions",
 }
 
 

@@ -177,7 +177,7 @@ def _words() -> list[_Row]:
         ("&", "&amp;", "", _literally("&")),
         ("&", r"&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq|#[0-9]+);", "", _raw),
         (_W1, _WORD, _SHORT, _same),
-        (_W1, rf"{_L}*[A-MO-Za-mo-z]", _NOT, _same),
+        ("A-Za-z\xad", r"[A-Za-z\xad]*[A-MO-Za-mo-z]", _NOT, _same),
         (_W1, _WORD, "", _same),
         ("nN'\x92\u2019&", rf"{_APOS}[nN]{_APOS}?|{_APOS}(?i:em|till?|cause)|{_APOS}[2-9]0s", "", _raw),
         (
