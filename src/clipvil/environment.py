@@ -25,6 +25,7 @@ EXTRAS = {
     "track": ("tensorboard", "wandb"),
     "openvino": ("openvino",),
     "onnx": ("onnx", "onnxruntime"),
+    "foreign": ("lmdb", "h5py"),
 }
 # The instructions that decide which precision is fast on a CPU.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "bf16", "asimd")

@@ -25,15 +25,26 @@ class EncoderError(ClipvilError):
     """An encoder cannot be built or used as asked: unknown name, missing weights, a layer it lacks."""
 
 
-class ImageError(ClipvilError):
-    """A picture cannot be used. `reason` is one of the statuses counted in a feature store.
-
-    Statuses: missing, unreadable, empty, unsupported, truncated, too_large, corrupt.
-    """
+class ItemError(ClipvilError):
+    """One input of many cannot be used. `reason` is one of the statuses counted in a feature store."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class ImageError(ItemError):
+    """A picture cannot be used.
+
+    Statuses: missing, unreadable, empty, unsupported, truncated, too_large, corrupt.
+    """
+
+
+class FeatureError(ItemError):
+    """Features that somebody else computed cannot be used.
+
+    Statuses: those of ImageError, and duplicate, misshapen, not_finite.
+    """
 
 
 class StoreError(ClipvilError):

@@ -52,7 +52,7 @@ def test_table_and_json(tmp_path: Path) -> None:
 
 def test_lenient_forgives_the_capital(tmp_path: Path) -> None:
     assert "66.67" in run(tmp_path, "--mode", "lenient")
-    with pytest.raises(ClipvilError, match="unknown mode 'kind'; choose one of official, lenient, evalai"):
+    with pytest.raises(ClipvilError, match="unknown mode 'kind'; choose one of official, lenient, exact, evalai"):
         run(tmp_path, "--mode", "kind")
 
 

@@ -15,8 +15,8 @@ from clipvil.records import Question
 
 
 def test_unknown_format() -> None:
-    with pytest.raises(DataError, match="unknown data format 'gqa'; known are custom, easy_vqa, mini, vqa_v2"):
-        registry.load({"format": "gqa"}, "train")
+    with pytest.raises(DataError, match="unknown data format 'gqaa'; known are custom, easy_vqa, gqa, mini, v"):
+        registry.load({"format": "gqaa"}, "train")
     with pytest.raises(DataError, match="unknown data format None"):
         registry.split_names({})
 

@@ -182,3 +182,26 @@ def test_a_store_pickles_small(tmp_path: Path) -> None:
     assert len(raw) < 500
     again = pickle.loads(raw)  # noqa: S301 (a round trip of our own bytes)
     assert again.check and torch.equal(again.batch(IDS).cells, store.batch(IDS).cells)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc")
+def test_reading_lets_go_of_the_pages_it_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [str(number) for number in range(64)]
+    write_store(tmp_path / "store", ids, channels=1024, shapes=[(8, 8)], shard_size=64, pooled=None)  # 8 MB
+
+    def mapped() -> int:
+        """kB of the shard that this process holds."""
+        lines = Path("/proc/self/smaps").read_text().split("\n")
+        starts = [number for number, line in enumerate(lines) if line.endswith("store/shard-00000.safetensors")]
+        return sum(int(lines[start + offset].split()[1]) for start in starts for offset in range(1, 8)
+                   if lines[start + offset].startswith("Rss:"))  # fmt: skip
+
+    store = Store.open(tmp_path / "store")
+    first = store.batch(ids)
+    assert mapped() > 6000
+    monkeypatch.setattr("clipvil.features.store._HELD", 1 << 20)
+    small = Store.open(tmp_path / "store")
+    del store
+    for image_id in ids * 2:
+        assert torch.equal(small.batch([image_id]).cells[0], first.cells[int(image_id)])
+    assert mapped() < 3000

@@ -151,3 +151,38 @@ def _slow_accuracy(said: str, answers: Sequence[str]) -> float:
 )
 def test_equals_the_definition(answers: list[str], said: str) -> None:
     assert question_accuracy(said, answers) == pytest.approx(_slow_accuracy(said, answers), abs=1e-9)
+
+
+SAID = st.sampled_from(
+    ["yes", "Yes", "yes ", "no", "a cat", "cat", "cat.", "1,000", "2", "two", "", "dont", "\tred-ish"]
+)
+
+
+@given(
+    st.lists(st.tuples(SAID, st.lists(SAID, min_size=4, max_size=13), st.sampled_from(["", "a", "b"])), min_size=1),
+    st.sampled_from(["official", "lenient", "exact", "evalai"]),
+)
+def test_many_at_once_are_each_alone_to_the_last_bit(rows: list[tuple[str, list[str], str]], mode: Any) -> None:
+    asked = [ask(str(i), *answers, answer_type=kind) for i, (_, answers, kind) in enumerate(rows)]
+    result = vqa_accuracy({str(i): said for i, (said, _, _) in enumerate(rows)}, asked, mode)
+    alone = [question_accuracy(said, answers, mode) for said, answers, _ in rows]
+    assert list(result.per_question.values()) == alone
+    total = 0.0
+    for value in alone:
+        total += value / 100.0
+    assert result.overall == pytest.approx(100.0 * total / len(alone), abs=1e-9)
+    assert list(result.per_answer_type) == list(dict.fromkeys(kind for _, _, kind in rows if kind))
+
+
+def test_more_than_eight_times_eight_annotators() -> None:
+    answers = ["red"] * 2 + ["blue"] * 70
+    result = vqa_accuracy({"1": "red", "2": "blue"}, [ask("1", *answers), ask("2", *answers)])
+    assert result.per_question["1"] == question_accuracy("red", answers)
+    assert result.per_question["2"] == 100
+
+
+def test_exact_compares_letter_by_letter() -> None:
+    assert question_accuracy("Yes", ["yes"], "exact") == 0
+    assert question_accuracy("the cat", ["cat"], "exact") == 0
+    assert question_accuracy("the cat", ["cat"], "lenient") == 100
+    assert question_accuracy("cat", ["cat"], "exact") == 100

@@ -70,3 +70,13 @@ def test_answer_file_as_mmf_writes_it(tmp_path: Path) -> None:
 def test_damaged_json(value: object) -> None:
     with pytest.raises(DataError):
         AnswerVocabulary.from_json(value)
+
+
+def test_exact_answers_stay_as_they_are_written() -> None:
+    answers = AnswerVocabulary.build([("Women's",), ("a, b",)], exact=True)
+    assert answers.answers[1:] == ("Women's", "a, b")
+    assert answers.indices(["Women's"]) == [1] * 10
+    assert answers.indices(["women 's"]) == [0] * 10
+    again = AnswerVocabulary.from_json(answers.to_json())
+    assert again.exact and again.answers == answers.answers
+    assert "exact" not in AnswerVocabulary.build([("cat",)]).to_json()

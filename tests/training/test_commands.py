@@ -70,6 +70,32 @@ def test_predict_prints_answers_or_json(mini_run: Path, capsys: pytest.CaptureFi
     assert answers[0]["confidence"] >= answers[1]["confidence"]
 
 
+def test_predict_asks_every_question_about_every_picture_and_names_the_bad_one(
+    mini_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = sorted((mini_run.parent / "data" / "images" / "test").iterdir())
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    pictures = [argument for picture in (first, bad, second) for argument in ("--image", str(picture))]
+    texts = ["--text", "how many shapes?", "--text", "is there a star?"]
+    assert main(["predict", str(mini_run), *pictures, *texts, "--json"]) == 1
+    printed = capsys.readouterr()
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert [(row["image"], row.get("question")) for row in rows] == [
+        (str(first), "how many shapes?"),
+        (str(first), "is there a star?"),
+        (str(bad), None),
+        (str(second), "how many shapes?"),
+        (str(second), "is there a star?"),
+    ]
+    assert "bad.png" in rows[2]["error"] and printed.err.count("bad.png") == 1
+    assert main(["predict", str(mini_run), "--image", str(second), "--text", "is there a star?", "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)["answers"]
+    assert [answer["answer"] for answer in alone] == [answer["answer"] for answer in rows[4]["answers"]]
+    assert main(["predict", str(mini_run), *pictures, *texts, "--top", "1"]) == 1
+    assert f"{first}: how many shapes?" in capsys.readouterr().out
+
+
 def test_submit_writes_what_the_server_takes(
     mini_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,7 +106,7 @@ def test_submit_writes_what_the_server_takes(
     assert sorted(row["question_id"] for row in rows) == sorted(question["question_id"] for question in questions)
     assert all(isinstance(row["answer"], str) and row["answer"] for row in rows)
     assert main(["submit", str(mini_run), "--server", "vqa3"]) == 2
-    assert "vqa2" in capsys.readouterr().err
+    assert "known are vqa2, gqa" in capsys.readouterr().err
 
 
 def test_submit_refuses_a_partial_file_and_leaves_none(

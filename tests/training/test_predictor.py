@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clipvil.errors import CheckpointError, ClipvilError, ImageError, UsageError
@@ -43,6 +44,41 @@ def test_a_picture_may_be_a_path_an_image_or_an_array(mini_run: Path, predictor:
     assert predictor.answer(str(path), question, top=3) == answers
     assert predictor.answer(image, question, top=3) == answers
     assert predictor.answer(np.asarray(image), question, top=3) == answers
+    assert predictor.answer(torch.from_numpy(np.array(image)).permute(2, 0, 1), question, top=3) == answers
+
+
+def test_several_questions_are_answered_for_one_encoding(
+    mini_run: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next((mini_run.parent / "data" / "images" / "test").iterdir())
+    questions = ["what color is the circle?", "how many stars are there?", "what color is the circle?"]
+    alone = [predictor.answer(path, question) for question in questions]
+    assert predictor.encoder is not None
+    calls = []
+    encode = predictor.encoder.encode
+    monkeypatch.setattr(predictor.encoder, "encode", lambda pixels: calls.append(1) or encode(pixels))
+    together = predictor.answer(path, questions)
+    assert len(calls) == 1
+    for one, same in zip(alone, together, strict=True):
+        assert [answer for answer, _ in one] == [answer for answer, _ in same]
+        assert [share for _, share in one] == pytest.approx([share for _, share in same], abs=1e-6)
+    assert predictor.answer(path, tuple(questions[:1])) == [alone[0]]
+    assert predictor.answer(path, []) == []
+    many = predictor.answer(path, [f"how many things are in row {number}?" for number in range(150)])
+    assert len(many) == 150
+
+
+def test_top_gives_as_many_as_asked_and_there_are(mini_run: Path, predictor: Predictor) -> None:
+    path = next((mini_run.parent / "data" / "images" / "test").iterdir())
+    everything = predictor.answer(path, "what is it?", top=10_000)
+    assert len(everything) > 5
+    assert sum(share for _, share in everything) == pytest.approx(1, abs=1e-4)
+    assert len({answer for answer, _ in everything}) == len(everything)
+    for top in (1, 5, 7):
+        assert predictor.answer(path, "what is it?", top=top) == everything[:top]
+    for wrong in (0, -1, 2.0, True, "5"):
+        with pytest.raises(UsageError, match="top must be a whole number from 1 on"):
+            predictor.answer(path, "what is it?", top=wrong)  # type: ignore[call-overload]
 
 
 def test_what_is_no_picture_or_no_question_is_refused_in_one_line(tmp_path: Path, predictor: Predictor) -> None:
@@ -61,6 +97,10 @@ def test_what_is_no_picture_or_no_question_is_refused_in_one_line(tmp_path: Path
         assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="question is empty"):
         predictor.answer(grey, "  ")
+    with pytest.raises(UsageError, match="question is empty"):
+        predictor.answer(grey, ["what is it?", ""])
+    with pytest.raises(UsageError, match="must be text, not int"):
+        predictor.answer(grey, [1])  # type: ignore[list-item]
     assert predictor.answer(grey, "what is it?")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,8 +10,10 @@ from clipvil.datasets.registry import split_names
 from clipvil.encoders.layers import Layer
 from clipvil.errors import RecipeError
 from clipvil.images.resize import policy
+from clipvil.models.mcan_config import MOVIE_MCAN_PRESETS, MovieMcanConfig
 from clipvil.models.pythia import PRESETS, PythiaConfig
 from clipvil.tasks.registry import create_task
+from clipvil.training import recipe_files
 from clipvil.training.optim import learning_rate_factor
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes
@@ -145,23 +148,66 @@ def test_an_unknown_name_lists_what_is_packaged() -> None:
 def test_every_packaged_recipe_is_valid_and_says_what_it_should(name: str) -> None:
     recipe = Recipe.from_file(name)
     assert Recipe.from_values(yaml.safe_load(recipe.to_yaml())) == recipe
-    from clipvil.training import recipe_files
-
     text = dict(recipe_files._packaged())[name].read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#")]
     for word in ("# Command:", "# Hardware:", "# Wall time:", "# Expected:"):
         assert any(line.startswith(word) for line in head), f"{name} does not say '{word}'"
 
 
-@pytest.mark.parametrize("name", [name for name in packaged_recipes() if name.startswith("paper/vqa_v2/")])
+PAPER = [name for name in packaged_recipes() if name.startswith("paper/vqa_v2/")]
+ENCODERS = {"rn50", "rn101", "rn50x4", "vit-b32", "imagenet-rn50"}
+
+
+def parts(split: Any) -> list[dict[str, Any]]:
+    return list(split) if isinstance(split, list) else [split]
+
+
+@pytest.mark.parametrize("name", PAPER)
 def test_the_paper_recipes_fit_the_rooms_that_read_them(name: str) -> None:
     recipe = Recipe.from_file(name)
     assert split_names(recipe.data) == ["train", "val", "test"]
     assert create_task(recipe.task, recipe.task_settings).name == "vqa"
     assert policy(recipe.encoder.resize).name == "clipvil-vqa"
     assert Layer.parse(recipe.encoder.layer or "last")
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if "/pythia-" in name])
+def test_the_pythia_recipes_are_what_was_published(name: str) -> None:
+    recipe = Recipe.from_file(name)
     assert PRESETS[recipe.model["preset"]] == PythiaConfig()
     # What was published: epochs and the whole schedule.
     assert recipe.schedule.steps * recipe.training.batch_size / 443_757 == pytest.approx(25.4, abs=0.05)
     rates = [recipe.optimiser.lr * learning_rate_factor(recipe.schedule, step) for step in (0, 1000, 15000, 21999)]
     assert rates == pytest.approx([0.002, 0.01, 0.001, 1e-6])
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if "/mcan-" in name])
+def test_the_mcan_recipes_are_what_was_published(name: str) -> None:
+    recipe = Recipe.from_file(name)
+    assert MOVIE_MCAN_PRESETS[recipe.model["preset"]] == MovieMcanConfig(padding="published")
+    optimiser, schedule = recipe.optimiser, recipe.schedule
+    assert (optimiser.name, optimiser.betas, optimiser.eps, optimiser.weight_decay) == ("adamw", (0.9, 0.98), 1e-9, 0)
+    assert recipe.training.grad_clip is None
+    assert schedule.steps * recipe.training.batch_size / 1e6 == pytest.approx(15.1, abs=0.01)
+    rates = [optimiser.lr * learning_rate_factor(schedule, step) for step in (0, 27000, 54000, 179999, 180000, 235999)]
+    assert rates == pytest.approx([1.25e-5, 3.125e-5, 5e-5, 5e-5, 1e-5, 2e-6])
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if "/mcan-" in name])
+def test_leaks_are_said_and_mended_ones_have_none(name: str) -> None:
+    recipe = Recipe.from_file(name)
+    text = " ".join(dict(recipe_files._packaged())[name].read_text(encoding="utf-8").replace("# ", "").split())
+    train = {part["questions"] for part in parts(recipe.data["train"])}
+    val = {part["questions"] for part in parts(recipe.data["val"])}
+    if name.endswith("-train"):
+        assert f"Mends the leaks of {name.removesuffix('-train')}:" in text
+        assert not train & val and len(train) == 1
+    else:
+        assert val < train and "LEAKS" in text
+        assert f"{name}-train" in packaged_recipes() and f"{name}-train mends it" in text
+
+
+def test_every_encoder_of_the_paper_has_its_recipes() -> None:
+    mcan = {name.rpartition("/mcan-")[2] for name in PAPER if "/mcan-" in name}
+    assert mcan == ENCODERS | {f"{name}-train" for name in ENCODERS}
+    assert {name.rpartition("/pythia-")[2] for name in PAPER if "/pythia-" in name} >= ENCODERS

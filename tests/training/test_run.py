@@ -135,7 +135,7 @@ def test_evaluate_finds_again_what_training_found(finished: Path, tmp_path: Path
 def test_evaluate_refuses_features_of_another_encoder(finished: Path) -> None:
     features, splits = toy_world()
     features.spec = dataclasses.replace(features.spec, fingerprint="1" * 16)
-    with pytest.raises(CheckpointError, match="trained on features of toy"):
+    with pytest.raises(CheckpointError, match="trained with toy of fingerprint 0000"):
         evaluate(finished, "test", features=features, datasets=splits, quiet=True)
 
 

@@ -24,6 +24,7 @@ _COMMANDS = (
     "predict",
     "submit",
     "score",
+    "convert",
     "mini",
     "encoders",
     "doctor",

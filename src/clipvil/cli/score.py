@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 if TYPE_CHECKING:
+    from clipvil.metrics.gqa import GqaScores
     from clipvil.tasks.base import Score, Scores
 
 
@@ -15,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add `score` with one command a metric."""
     score = typer.Typer(help="Score a file of predictions with a task's official metric.", no_args_is_help=True)
     score.command("vqa")(vqa)
+    score.command("gqa")(gqa)
     app.add_typer(score, name="score")
 
 
@@ -29,7 +31,7 @@ def vqa(
     from typing import get_args
 
     from clipvil.datasets.vqa_results import read_results
-    from clipvil.datasets.vqa_v2 import read_questions
+    from clipvil.datasets.vqa_v2 import read_cached
     from clipvil.errors import UsageError
     from clipvil.files import atomic_write_json
     from clipvil.metrics.vqa import Mode
@@ -37,13 +39,85 @@ def vqa(
 
     if mode not in get_args(Mode):
         raise UsageError(f"unknown mode '{mode}'; choose one of {', '.join(get_args(Mode))}")
-    records = read_questions(questions, annotations)
+    records = read_cached(questions, annotations)
     said = read_results(predictions)
-    _complete(said, {record.question_id for record in records}, predictions)
+    _complete(said, set(records.column("question_id")), predictions)
     scores = score_answers(said, records, cast("Mode", mode))
-    _print(scores)
+    _print(scores, "VQA accuracy")
     if json is not None:
         atomic_write_json(json, _report(scores))
+
+
+def gqa(
+    questions: Path = typer.Option(..., "--questions", help="Official questions JSON, or the folder of its shards."),
+    predictions: Path = typer.Option(..., "--predictions", help="Result JSON, or predictions_<split>.jsonl of a run."),
+    choices: Path | None = typer.Option(None, "--choices", help="Choices JSON, for validity and plausibility."),
+    attentions: Path | None = typer.Option(None, "--attentions", help="Attention maps JSON, for grounding."),
+    scenes: Path | None = typer.Option(None, "--scenes", help="Scene graphs JSON, for grounding."),
+    boxes: bool = typer.Option(False, "--boxes", help="Attention is over boxes [x0, y0, x1, y1, weight], not a map."),
+    consistency: bool | None = typer.Option(
+        None,
+        "--consistency/--no-consistency",
+        help="Insist on it, or leave it out [default: where it can be computed].",
+    ),
+    mode: str = typer.Option("official", "--mode", help="official or lenient."),
+    json: Path | None = typer.Option(None, "--json", help="Also write everything, question by question, to this file."),
+) -> None:
+    """GQA's metrics: accuracy by kind of question, consistency, validity, plausibility, grounding, distribution."""
+    from typing import get_args
+
+    from clipvil.datasets.gqa import read_full
+    from clipvil.datasets.gqa_extras import read_choices, read_grounding
+    from clipvil.datasets.vqa_results import read_results
+    from clipvil.errors import UsageError
+    from clipvil.files import atomic_write_json
+    from clipvil.metrics.gqa import GqaMode, gqa_scores
+    from clipvil.tasks.gqa_scores import with_intervals
+
+    if mode not in get_args(GqaMode):
+        raise UsageError(f"unknown mode '{mode}'; choose one of {', '.join(get_args(GqaMode))}")
+    if (attentions is None) != (scenes is None):
+        raise UsageError("grounding needs both --attentions and --scenes")
+    chosen, asked = cast("GqaMode", mode), read_full(questions)
+    said = read_results(predictions)
+    grounding = None
+    if attentions is not None and scenes is not None:
+        grounding = read_grounding(attentions, scenes, asked, chosen, boxes=boxes)
+    table = read_choices(choices) if choices is not None else None
+    result = gqa_scores(said, asked, chosen, choices=table, grounding=grounding, consistency=consistency)
+    scores = with_intervals(result, asked)
+    _print(scores, "GQA accuracy")
+    typer.echo("also")
+    for name, value in result.scores.items():
+        if name != "accuracy":
+            typer.echo(f"  {name:<30} {value:>7.2f}{'  (lower is better)' if name == 'distribution' else ''}")
+    for name, reason in result.not_computed.items():
+        typer.echo(f"  {name:<30} not computed: {reason}")
+    unused = len(said.keys() - asked.keys())
+    if unused:
+        typer.echo(f"{unused} predictions belong to no question of this file and were passed over", err=True)
+    if json is not None:
+        atomic_write_json(json, _gqa_report(scores, result, unused))
+
+
+def _gqa_report(scores: Scores, result: GqaScores, unused: int) -> dict[str, Any]:
+    """What `--json` writes: values as the official script prints them (two decimals), intervals, and every question."""
+    report = _report(scores)
+    rounded = {name: round(value, 2) for name, value in result.scores.items()}
+    types = {f"per_{h}": {g: round(v, 2) for g, v in result.breakdown(h).items()} for h in result.groups}
+    head = {name: report[name] for name in ("metric", "mode", "n")}
+    return {
+        **head,
+        "overall": rounded["accuracy"],
+        "interval": report["interval"],
+        **rounded,
+        "precise": dict(result.scores),
+        "not_computed": dict(result.not_computed),
+        "predictions_passed_over": unused,
+        **types,
+        "breakdowns": report["breakdowns"],
+        "per_question": report["per_question"],
+    }
 
 
 def _complete(said: dict[str, str], asked: set[str], path: Path) -> None:
@@ -60,14 +134,14 @@ def _some(ids: list[str]) -> str:
     return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
-def _print(scores: Scores) -> None:
+def _print(scores: Scores, title: str) -> None:
     from clipvil.metrics.vqa import round_half_away
 
     def line(name: str, score: Score) -> str:
         interval = f"[{score.low:.2f}, {score.high:.2f}]"
         return f"{name:<32} {round_half_away(score.value):>7.2f}  {interval:<18} {score.n:>8}"
 
-    typer.echo(f"{f'VQA accuracy ({scores.mode})':<32} {'%':>7}  {'95 % interval':<18} {'n':>8}")
+    typer.echo(f"{f'{title} ({scores.mode})':<32} {'%':>7}  {'95 % interval':<18} {'n':>8}")
     typer.echo(line("overall", scores.overall))
     for heading, groups in scores.breakdowns.items():
         typer.echo(f"by {heading.replace('_', ' ')}")

@@ -49,10 +49,12 @@ def train(
     for split, scores in done.scores.items():
         typer.echo(score_line(split, scores))
     seconds = result["seconds"]
-    typer.echo(
-        f"best step {result['best']['step']} of {result['stopped']['step']}, "
-        f"{seconds['training']:.0f} s of training, {seconds['total']:.0f} s in all; {out / 'result.json'}"
+    trained = (
+        f"best step {result['best']['step']} of {result['stopped']['step']}, {seconds['training']:.0f} s of training"
+        if result["best"]["step"] is not None
+        else f"{result['stopped']['reason']}, {seconds['evaluation']:.0f} s of answering"
     )
+    typer.echo(f"{trained}, {seconds['total']:.0f} s in all; {out / 'result.json'}")
 
 
 def score_line(split: str, scores: Scores) -> str:

@@ -41,7 +41,7 @@ class Aggregator:
                 continue
             key = (task, split, a, b, seeds)
             if key not in self._pairs:
-                self._pairs[key] = _difference(task, split, (a, b), (runs[a], runs[b]), seeds)
+                self._pairs[key] = difference(task, split, (a, b), (runs[a], runs[b]), seeds)
             out.append(self._pairs[key])
         return out
 
@@ -76,7 +76,7 @@ def _row(encoder: str, task: str, split: str, runs: Runs, groups: Mapping[str, M
         per_seed=per_seed,
         mean=_mean(averaged, images, list(averaged)),
         breakdowns=breakdowns,
-        training_seconds=sum(seconds) / len(seconds),
+        training_seconds=sum(seconds) / len(seconds) or None,  # zero-shot: none, not nought
     )
 
 
@@ -85,9 +85,10 @@ def _mean(scores: Mapping[str, float], images: Mapping[str, str], ids: Sequence[
     return Interval(value=value, n=len(ids), **_bounds(value, low, high))
 
 
-def _difference(
+def difference(
     task: str, split: str, labels: tuple[str, str], runs: tuple[Runs, Runs], seeds: Sequence[int]
 ) -> PairDifference:
+    """The first side minus the second over `seeds`, which both have; records that only one side has are left out."""
     a, b = (average_runs([side[seed].scores[split].per_record for seed in seeds]) for side in runs)
     images = runs[0][seeds[0]].scores[split].images
     # A picture that only one encoder could use leaves its records without a partner.

@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clipvil.compare import protocol
 from clipvil.compare.aggregate import Aggregator, Runs, headings
+from clipvil.compare.baselines import baselines
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
 from clipvil.compare.plan import CellPlan, Plan, TaskPlan
-from clipvil.compare.results import Cell, Curve, EncoderRow, GalleryGroup, PairDifference, Results, Row, TaskInfo
+from clipvil.compare.results import (
+    Baseline,
+    Cell,
+    Curve,
+    EncoderRow,
+    GalleryGroup,
+    PairDifference,
+    Results,
+    Row,
+    TaskInfo,
+)
 from clipvil.compare.stores import encoder_row
 from clipvil.compare.suite import BLIND
+from clipvil.compare.task_pairs import TaskPairs
+from clipvil.metrics.vqa import Mode
 from clipvil.tasks.base import Prediction
+from clipvil.tasks.vqa_scores import METRIC
 from clipvil.training.run_files import RunResult, read_predictions
 
 _DRAWN = 4
@@ -27,6 +41,7 @@ class Assembler:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._aggregator = Aggregator()
+        self._task_pairs = TaskPairs()
         self._cells = {
             _key(cell): Cell(
                 encoder=cell.entry.title, task=cell.task.name, seed=cell.seed, path=cell.path,
@@ -38,6 +53,7 @@ class Assembler:
         self._answers: dict[tuple[str, str, str, int], Answers] = {}
         self._thumbnails: dict[str, str] = {}
         self._groups: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+        self._baselines: dict[tuple[str, str], list[Baseline]] = {}
         self._about: dict[str, Any] = {}
         self._seconds_before = 0.0
 
@@ -85,11 +101,13 @@ class Assembler:
         rows: list[Row] = []
         differences: list[PairDifference] = []
         gallery: list[GalleryGroup] = []
+        guessed: list[Baseline] = []
         for task in plan.tasks:
             runs = self._task_runs(task)
             for split in task.test_splits:
                 rows += self._rows(task, split, runs)
                 differences += self._aggregator.differences(task.name, split, runs)
+                guessed += self._baselines_of(task, split, runs)
             gallery += self._gallery(task, runs)
         return Results(
             name=suite.name or "comparison",
@@ -101,6 +119,8 @@ class Assembler:
             tasks=tasks,
             rows=rows,
             differences=differences,
+            baselines=guessed,
+            task_differences=self._task_pairs.differences(plan.tasks, suite.labels(), self._runs),
             curves=self._curves(),
             gallery=gallery,
             cells=list(self._cells.values()),
@@ -129,6 +149,18 @@ class Assembler:
             }
         return self._groups[key]
 
+    def _baselines_of(self, task: TaskPlan, split: str, runs: Mapping[str, Runs]) -> list[Baseline]:
+        """Chance and majority for tasks scored by VQA accuracy; nothing before a run says how it was scored."""
+        scored = next((run.scores[split] for by_seed in runs.values() for run in by_seed.values()), None)
+        if scored is None or scored.metric != METRIC:
+            return []
+        key = (task.name, split)
+        if key not in self._baselines:
+            train, test = (task.datasets[name].records for name in ("train", split))
+            answers = task.recipe.task_settings.get("answers")
+            self._baselines[key] = baselines(task.name, split, train, test, answers, cast(Mode, scored.mode))
+        return self._baselines[key]
+
     def _reference(self) -> str:
         """The chosen reference; should none of its runs have finished, the first encoder that has one."""
         chosen = self.plan.suite.chosen_reference()
@@ -139,8 +171,9 @@ class Assembler:
         rows = []
         for entry in self.plan.suite.entries():
             # Any cell of the encoder will do, a corpus is as good as another for what its pictures cost.
-            cell = next(cell for cell in self.plan.cells if cell.entry.title == entry.title)
-            rows.append(encoder_row(entry, self.plan.slugs[entry.title], cell, self.plan))
+            cell = next((cell for cell in self.plan.cells if cell.entry.title == entry.title), None)
+            if cell is not None:
+                rows.append(encoder_row(entry, self.plan.slugs[entry.title], cell, self.plan))
         return rows
 
     def _task(self, task: TaskPlan) -> TaskInfo:

@@ -105,7 +105,9 @@ class _Matrix:
         return self.assembler.results()
 
     def _train(self, cell: CellPlan) -> None:
-        run_cell(cell, self.plan.out, self._open(cell), quiet=self.quiet)
+        features = self._open(cell)
+        with self._told():
+            run_cell(cell, self.plan.out, features, quiet=self.quiet)
 
     def _run_parallel(self) -> None:
         """Features first, one encoder at a time on all cores; then the cells, each with its share of the cores."""

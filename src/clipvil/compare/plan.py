@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
 from clipvil.errors import DataError, UsageError
-from clipvil.training.inputs import is_labelled, load_datasets
+from clipvil.features.ready import ready_store
+from clipvil.tasks.base import refusal, trains
+from clipvil.tasks.registry import create_task
+from clipvil.training.inputs import is_labelled, load_datasets, open_ready
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes, read_recipe_file
 
@@ -40,6 +43,15 @@ class TaskPlan:
         return names or ["val"]
 
     @property
+    def trains(self) -> bool:
+        """Whether a seed can change anything: a task without training is run once an encoder."""
+        return trains(create_task(self.recipe.task, self.recipe.task_settings))
+
+    def refusal(self, encoder: str) -> str:
+        """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""
+        return refusal(create_task(self.recipe.task, self.recipe.task_settings), encoder)
+
+    @property
     def data_key(self) -> str:
         """Eight hex digits that stand for the corpus: part of the names of feature stores."""
         text = json.dumps([dict(self.data), sorted(self.pictures())], sort_keys=True, default=str)
@@ -60,10 +72,15 @@ class CellPlan:
     recipe: Recipe
     path: str
     """Relative to the folder of the comparison."""
+    content: str = ""
+    """Of an encoder that is a ready store: a hash of what it holds."""
 
     def key(self) -> str:
         """A hash of everything that can change the result, wherever the comparison and its data lie."""
-        values = self.recipe.model_copy(update={"data": dict(self.task.data)}).hash()
+        recipe = self.recipe
+        if self.content:
+            recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"name": self.content})})
+        values = recipe.model_copy(update={"data": dict(self.task.data)}).hash()
         data = {name: dataset.fingerprint for name, dataset in self.task.datasets.items()}
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()
 
@@ -82,6 +99,9 @@ class Plan:
         """The feature store of a cell, shared by seeds and tasks; None for the question-only row."""
         if cell.entry.name == BLIND:
             return None
+        ready = ready_store(cell.entry.name)
+        if ready is not None:
+            return ready
         return self.out / "features" / f"{self.slugs[cell.entry.title]}-{cell.task.data_key}"
 
 
@@ -90,6 +110,7 @@ def make_plan(suite: Suite, out: Path) -> Plan:
 
     Raises:
         RecipeError, DataError, UsageError: the recipe, the data or the combination is wrong; nothing was computed yet.
+        StoreError: a store named as an encoder is not there, not finished or damaged.
     """
     loaded: dict[str, Mapping[str, Dataset]] = {}
     tasks = tuple(_task(name, suite, out, loaded) for name in suite.tasks)
@@ -97,10 +118,17 @@ def make_plan(suite: Suite, out: Path) -> Plan:
     folders = unique_slugs([task.name for task in tasks])
     cells = []
     for entry in suite.entries():
+        ready = ready_store(entry.name)
+        content = "" if ready is None else open_ready(ready).content()
         for task in tasks:
-            for seed in suite.seeds:
+            if task.refusal(entry.name):
+                continue
+            for seed in suite.seeds if task.trains else suite.seeds[:1]:
                 path = f"cells/{folders[task.name]}/{slugs[entry.title]}/seed-{seed}"
-                cells.append(CellPlan(entry, task, seed, _recipe(entry, task, seed), path))
+                cells.append(CellPlan(entry, task, seed, _recipe(entry, task, seed), path, content))
+    if not cells:
+        reason = tasks[0].refusal(suite.encoders[0].name)
+        raise UsageError(f"nothing to run: {suite.encoders[0].name} on {tasks[0].name}: {reason}")
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
     return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
 
@@ -152,7 +180,7 @@ def _with_store(plan: Plan, cell: CellPlan) -> CellPlan:
         return cell
     features = cell.recipe.features.model_copy(update={"store": str(store)})
     recipe = cell.recipe.model_copy(update={"features": features})
-    return CellPlan(cell.entry, cell.task, cell.seed, recipe, cell.path)
+    return replace(cell, recipe=recipe)
 
 
 def _expanded(value: Any, out: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clipvil.compare.plan import Plan, TaskPlan
 from clipvil.compare.suite import BLIND
+from clipvil.features.ready import ready_store
 
 
 def sentences(plan: Plan) -> list[str]:
@@ -16,6 +17,12 @@ def sentences(plan: Plan) -> list[str]:
         f"Seeds: {seeds}. A seed fixes the order of the batches for all encoders alike, and the initial weights "
         "wherever shapes agree.",
         *(_selection(task) for task in plan.tasks),
+        *(
+            f"{entry.title} has no row on {task.name}: {reason}."
+            for task in plan.tasks
+            for entry in plan.suite.entries()
+            if (reason := task.refusal(entry.name))
+        ),
         "Intervals are 95 % percentile intervals of a bootstrap that redraws pictures with all their questions (2,000 "
         "draws)"
         + (", after the seeds were averaged record by record. " if many else ". ")
@@ -24,6 +31,12 @@ def sentences(plan: Plan) -> list[str]:
         "Differences are paired record by record before the same bootstrap; p is twice the smaller share of draws on "
         "either side of zero. No correction is made for the number of pairs looked at.",
     ]
+    ready = [entry.title for entry in plan.suite.entries() if ready_store(entry.name) is not None]
+    if ready:
+        out.append(
+            f"{', '.join(ready)}: features that were computed before and are taken as they are; what they cost stands "
+            "in the table only where their store says so."
+        )
     if any(entry.name == BLIND for entry in plan.suite.entries()):
         out.append(
             f"{BLIND} is the same model with one constant cell in place of the picture: what the questions alone "
@@ -39,6 +52,11 @@ def data_line(task: TaskPlan) -> str:
 
 def _selection(task: TaskPlan) -> str:
     judged = " and ".join(task.test_splits)
+    if not task.trains:
+        return (
+            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives the list of "
+            f"answers alone, and {judged} is looked at once."
+        )
     if task.test_splits == ["val"]:
         return (
             f"{task.name}: trained on train; the step is chosen by the score on val, which is also what is reported, "

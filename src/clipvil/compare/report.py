@@ -9,6 +9,7 @@ from string import Template
 import yaml
 
 from clipvil.compare import sections, wording
+from clipvil.compare.beside_section import beside_section
 from clipvil.compare.gallery_section import gallery_section
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Results, TaskInfo
@@ -27,6 +28,9 @@ def render(results: Results) -> str:
     """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
     template = Template(_packaged("report.html"))
     body = [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
+    beside = beside_section(results)
+    body += [beside] if beside else []
+    body.append(_gain_section(results))
     return template.substitute(
         title=join(results.title),
         style=_packaged("report.css"),
@@ -48,6 +52,8 @@ def _header(results: Results) -> Html:
         shifted = wording.shift_finding(results, task)
         if shifted:
             findings.append(el("p", shifted, class_="finding second"))
+    for pair in results.task_pairs():
+        findings.append(el("p", wording.task_finding(results, *pair), class_="finding second"))
     runs = sum(cell.status == "done" for cell in results.cells)
     facts = (
         results.updated[:10],
@@ -92,6 +98,12 @@ def _task_section(results: Results, task: TaskInfo, *, several: bool) -> Html:
     shown = [el("section", el("h3" if several else "h2", title), block) for title, block in blocks if block]
     heading = el("h2", task.name, class_="task-name") if several else None
     return el("section", heading, *shown, class_="task")
+
+
+def _gain_section(results: Results) -> Html:
+    """What another model gains, where the comparison holds several on the same questions."""
+    tables = [sections.task_difference_table(results, a, b) for a, b in results.task_pairs()]
+    return el("section", el("h2", "What another model gains"), *tables, class_="task") if tables else join()
 
 
 def _with_rule(gallery: Html | None) -> Html | None:

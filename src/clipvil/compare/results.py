@@ -43,7 +43,8 @@ class Costs(_Model):
 
 
 class EncoderRow(_Model):
-    """One contestant. `label` is unique and is how all other parts name it; `name` is what `create_encoder` takes.
+    """One contestant. `label` is unique and is how all other parts name it; `name` is what `create_encoder` takes,
+    or `store:PATH`.
 
     `floor` marks the question-only row, which sees no picture.
     """
@@ -145,6 +146,39 @@ class PairDifference(_Model):
         return self.model_copy(update=swap)
 
 
+class Baseline(_Model):
+    """What the questions of one task and split are worth without a picture and without a model."""
+
+    name: str
+    task: str
+    split: str
+    mean: Interval
+    breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
+
+
+class TaskDifference(_Model):
+    """Task `a` minus task `b` on one encoder's features and the same records, in points: what another model gains.
+
+    Paired and bootstrapped as `PairDifference`.
+    """
+
+    encoder: str
+    split: str
+    a: str
+    b: str
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+    seeds: list[int]
+
+    @property
+    def significant(self) -> bool:
+        """Whether the 95 % interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
 class Reference(_Model):
     """One reference answer and how many annotators gave it."""
 
@@ -220,6 +254,9 @@ class Results(_Model):
     tasks: list[TaskInfo] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
     differences: list[PairDifference] = Field(default_factory=list)
+    baselines: list[Baseline] = Field(default_factory=list)
+    task_differences: list[TaskDifference] = Field(default_factory=list)
+    """Between tasks that ask the same records, the later one of the suite minus the earlier."""
     curves: list[Curve] = Field(default_factory=list)
     gallery: list[GalleryGroup] = Field(default_factory=list)
     cells: list[Cell] = Field(default_factory=list)
@@ -275,6 +312,24 @@ class Results(_Model):
                     return pair
                 if (pair.a, pair.b) == (b, a):
                     return pair.flipped()
+        return None
+
+    def task(self, name: str) -> TaskInfo:
+        """The task called `name`. Raises KeyError."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise KeyError(name)
+
+    def task_pairs(self) -> list[tuple[str, str]]:
+        """The pairs of tasks (a, b) between which there are differences."""
+        return list(dict.fromkeys((pair.a, pair.b) for pair in self.task_differences))
+
+    def task_difference(self, a: str, b: str, split: str, encoder: str) -> TaskDifference | None:
+        """Task `a` minus task `b` on one encoder, or None."""
+        for pair in self.task_differences:
+            if (pair.a, pair.b, pair.split, pair.encoder) == (a, b, split, encoder):
+                return pair
         return None
 
     @property

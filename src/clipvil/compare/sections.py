@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from clipvil.compare import plots, wording
 from clipvil.compare.axes import padded
 from clipvil.compare.html import Html, el, join
-from clipvil.compare.results import Costs, EncoderRow, Interval, PairDifference, Results, Row, TaskInfo
+from clipvil.compare.results import Costs, EncoderRow, Interval, PairDifference, Results, Row, TaskDifference, TaskInfo
 
 WIDE, NARROW = 928, 340
 _MOST_GROUPS = 14
@@ -99,6 +99,30 @@ def all_pairs(results: Results, task: TaskInfo) -> Html | None:
     if not tables:
         return None
     return el("details", el("summary", "All pairs"), *tables)
+
+
+def task_difference_table(results: Results, a: str, b: str) -> Html:
+    """What the model of task `a` gains over that of task `b` on each encoder's features, split by split."""
+    splits = results.task(a).splits
+    rows = [(e.label, [results.task_difference(a, b, split, e.label) for split in splits]) for e in results.encoders]
+    known = [pair for _, per_split in rows for pair in per_split if pair]
+    domain = padded([bound for pair in known for bound in (pair.low, pair.high, 0.0)], share=0.03)
+    colours = palette(results)
+    head = [_th("Encoder"), *(_th(split, colspan=2, class_="split") for split in splits)]
+    body = []
+    for label, per_split in rows:
+        if any(per_split):
+            cells = [el("th", _name(colours[label]), scope="row")]
+            for split, pair in zip(splits, per_split, strict=True):
+                cells += _difference_cells(split, pair, colours[label], domain)
+            body.append(el("tr", *cells))
+    first, second = (wording.task_title(results.task(name)) for name in (a, b))
+    caption = join(
+        el("strong", f"{first} minus {second}. "),
+        "Points, on the same features and questions: paired bootstrap clustered by picture, 95 % interval, p of no "
+        "difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
+    )
+    return _table(caption, head, body, "differences")
 
 
 def cost_section(results: Results, task: TaskInfo) -> Html | None:
@@ -224,7 +248,7 @@ def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, 
 
 
 def _difference_cells(
-    split: str, pair: PairDifference | None, series: plots.Series, domain: tuple[float, float]
+    split: str, pair: PairDifference | TaskDifference | None, series: plots.Series, domain: tuple[float, float]
 ) -> list[Html]:
     if pair is None:
         return [el("td", "\u2013", colspan=2, class_="num", data_label=split)]

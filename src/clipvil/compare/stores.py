@@ -10,6 +10,7 @@ from clipvil.compare.results import Costs, EncoderRow
 from clipvil.compare.suite import BLIND, EncoderEntry
 from clipvil.features.base import FeatureSource
 from clipvil.features.blind import BlindSource
+from clipvil.features.index import STATUSES
 from clipvil.features.store import Store
 from clipvil.training.inputs import open_features
 
@@ -63,11 +64,14 @@ def _costs(cost: Mapping[str, Any]) -> Costs:
 
 
 def _grid(store: Store) -> str:
-    """Shape of the features of the first picture; others may differ under a policy that keeps the aspect."""
-    ids = store.ids()
-    if not ids:
+    """Shape of the features of the first picture, and whether others differ."""
+    rows = store.rows()
+    good = rows[rows["status"] == STATUSES.index("ok")]
+    if not len(good):
         return ""
-    rows, columns, channels = store[ids[0]].grid.shape
-    return f"{rows} x {columns} x {channels}" + (
-        "" if not store.manifest.resize.startswith("native") else " and others"
-    )
+    heights, widths, channels = good["height"], good["width"], store.manifest.encoder.grid_channels
+    if store.manifest.cells != "grid":
+        low, high = int(heights.min()), int(heights.max())
+        return f"{low if low == high else f'{low} to {high}'} regions x {channels}"
+    others = bool((heights != heights[0]).any() or (widths != widths[0]).any())
+    return f"{heights[0]} x {widths[0]} x {channels}" + (" and others" if others else "")

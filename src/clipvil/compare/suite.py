@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.features.ready import ready_store
 from clipvil.training.recipe_files import explain
 
 BLIND = "question-only"
@@ -23,7 +24,10 @@ class _Section(BaseModel):
 
 
 class EncoderEntry(_Section):
-    """One encoder of a suite; everything but the name may be left to the recipe."""
+    """One encoder of a suite; everything but the name may be left to the recipe.
+
+    A name `store:PATH` takes features that are there already, whoever computed them; it has no options.
+    """
 
     name: str
     label: str = ""
@@ -33,11 +37,20 @@ class EncoderEntry(_Section):
     channels: Literal["RGB", "BGR"] | None = None
     resize: str | None = None
 
+    @model_validator(mode="after")
+    def _store_as_it_is(self) -> EncoderEntry:
+        if ready_store(self.name) is not None and self.choices():
+            raise ValueError(f"{self.name} is a store: its features are there, {', '.join(self.choices())} is too late")
+        return self
+
     @property
     def title(self) -> str:
         """The label, made from name and options where none was given."""
         if self.label:
             return self.label
+        ready = ready_store(self.name)
+        if ready is not None:
+            return f"store:{ready.name}"
         options = [f"{key}={value}" for key, value in self.choices().items()]
         return self.name + (f" ({', '.join(options)})" if options else "")
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 
 from clipvil.compare import wording
+from clipvil.compare.beside import SideBySide, side_by_side
 from clipvil.compare.results import Results, Row, TaskInfo
 
 WIDTH = 100
@@ -20,6 +21,8 @@ def render_table(results: Results, *, width: int = WIDTH, colour: bool = False) 
     parts = []
     for task in results.tasks:
         parts += [_task(results, task, width, colour)]
+    parts += [_beside(group, colour) for group in side_by_side(results)]
+    parts += [_gains(results, a, b) for a, b in results.task_pairs()]
     problems = [f"failed: {c.encoder}, {c.task}, seed {c.seed}: {c.error}" for c in results.failures]
     return "\n\n".join(part for part in [*parts, "\n".join(problems)] if part)
 
@@ -85,6 +88,29 @@ def _sentences(results: Results, task: TaskInfo) -> list[str]:
         said = [f"  {wording.difference_line(pair)}" for pair in pairs if pair]
         lines += [f"differences on {split} (points, paired bootstrap over pictures):", *said] if said else []
     return lines
+
+
+def _beside(group: SideBySide, colour: bool) -> str:
+    """All ways of answering the same questions, those without a model among them."""
+    rows = []
+    for way in group.ways:
+        first, *others = (way.scores.get(split) for split in group.splits)
+        cells = [wording.interval(first) if first else "-", *(wording.score(o.value) if o else "-" for o in others)]
+        cells += [wording.score(way.kinds[kind].value) if kind in way.kinds else "-" for kind in group.kinds]
+        rows.append([way.title, *(cell.replace(wording.MINUS, "-") for cell in cells)])
+    title = "side by side: every way of answering the same questions"
+    return "\n".join([title, "", _draw(["answered by", *group.splits, *group.kinds], rows, colour)])
+
+
+def _gains(results: Results, a: str, b: str) -> str:
+    """What one task's model gains over another's, split by split and encoder by encoder."""
+    lines: list[str] = []
+    for split in results.task(a).splits:
+        pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
+        title = f"{wording.task_title(results.task(a))} minus {wording.task_title(results.task(b))} on {split}"
+        lines.append(f"{title} (points, paired bootstrap over pictures):")
+        lines += [f"  {wording.task_difference_line(pair)}" for pair in pairs if pair]
+    return "\n".join(lines)
 
 
 def _draw(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool, gap: int = 1) -> str:

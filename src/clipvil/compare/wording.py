@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipvil.compare.results import Interval, PairDifference, Results, Row, TaskInfo
+from clipvil.compare.results import Interval, PairDifference, Results, Row, TaskDifference, TaskInfo
 
 MINUS = "\u2212"
 
@@ -84,6 +84,33 @@ def difference_line(pair: PairDifference) -> str:
     """A difference for the terminal, as `A - B: +21.3 [19.8, 22.9]`, saying so when chance may explain it."""
     doubt = "" if pair.significant else "  (could be chance: the interval holds zero)"
     return f"{pair.a} - {pair.b}: {signed(pair.value)} {bounds(pair.low, pair.high)}{doubt}".replace(MINUS, "-")
+
+
+def task_title(task: TaskInfo) -> str:
+    """A task's name, with its model where the recipe names one: `mini-vqa-mcan (mcan)`."""
+    model = task.recipe.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    return f"{task.name} ({name})" if name else task.name
+
+
+def task_difference_line(pair: TaskDifference) -> str:
+    """What an encoder gains by the other task's model, for the terminal."""
+    doubt = "" if pair.significant else "  (could be chance: the interval holds zero)"
+    return f"{pair.encoder}: {signed(pair.value)} {bounds(pair.low, pair.high)}{doubt}".replace(MINUS, "-")
+
+
+def task_finding(results: Results, a: str, b: str) -> str:
+    """A sentence on what task `a` gains over task `b` on the ordinary test split, encoder by encoder."""
+    split = results.task(a).splits[0]
+    pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
+    said = [
+        f"{pair.encoder} {signed(pair.value)} {bounds(pair.low, pair.high)}"
+        + ("" if pair.significant else " (could be chance)")
+        for pair in pairs
+        if pair
+    ]
+    title = f"{task_title(results.task(a))} minus {task_title(results.task(b))} on the {split} split"
+    return f"{title}: {', '.join(said)}." if said else ""
 
 
 def finding(results: Results, task: TaskInfo) -> str:

@@ -19,6 +19,9 @@ GROUP = "clipvil.datasets"
 _FORMATS = {
     "mini": "clipvil.datasets.mini",
     "vqa_v2": "clipvil.datasets.vqa_v2",
+    "vqa_cp": "clipvil.datasets.vqa_cp",
+    "visual_genome": "clipvil.datasets.visual_genome",
+    "gqa": "clipvil.datasets.gqa",
     "easy_vqa": "clipvil.datasets.easy_vqa",
     "custom": "clipvil.datasets.custom",
     "coco_captions": "clipvil.datasets.coco_captions",

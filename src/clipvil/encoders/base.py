@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -78,6 +79,51 @@ class Encoder(Protocol):
         ...
 
 
+CellKind = Literal["grid", "regions", "boxes"]
+"""What the cells of a picture are: a grid, or regions in no order, whose boxes are known ("boxes") or not."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """The text side of a two-tower model: sentences into the space of the visual tower's pooled vectors."""
+
+    name: str
+    channels: int
+    """D, equal to the `pooled_channels` of the visual side."""
+    context_length: int
+    """Longest text in tokens, start and end marks included."""
+    scale: float
+    """The learned factor on cosines before a softmax (CLIP: about 100)."""
+    encoded: int
+    truncated: int
+    """How many texts were encoded so far, and how many of them were too long and were cut."""
+    module: nn.Module
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Vectors (B, D) of the joint space, not normalised."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash (hex, 16 digits) of weights, tokenizer and context length."""
+        ...
+
+    def to(self, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> TextEncoder:
+        """Move the network or change its precision (None keeps each); returns itself."""
+        ...
+
+
+@runtime_checkable
+class TwoTower(Protocol):
+    """An encoder whose weights have a text side too. Every `ModuleEncoder` has the method; it raises EncoderError where
+
+    the weights are a visual tower alone (timm, torchvision, supervised networks).
+    """
+
+    def text(self) -> TextEncoder:
+        """The text tower of the same weights."""
+        ...
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """What a task needs to know of the encoder whose features it reads."""
@@ -86,3 +132,4 @@ class EncoderSpec:
     fingerprint: str
     grid_channels: int
     pooled_channels: int | None = None
+    cells: CellKind = "grid"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import transformers
 
 from clipvil.encoders.base import Interpolation, Preprocess
+from clipvil.encoders.huggingface_text import create_text
 from clipvil.encoders.huggingface_tower import HuggingFaceTower
 from clipvil.encoders.module_encoder import ModuleEncoder
+from clipvil.encoders.module_text import ModuleTextEncoder
 from clipvil.encoders.positions import zero_tables
 from clipvil.encoders.quickgelu import has_quickgelu
 from clipvil.encoders.request import EncoderRequest
@@ -20,6 +23,8 @@ from clipvil.errors import EncoderError
 
 # Two-tower checkpoints: the class that loads their visual half alone, with the embedding that the model was trained by.
 _TWO_TOWERS = {"clip": "CLIPVisionModelWithProjection", "siglip": "SiglipVisionModel"}
+# And the class of both halves, which the text side is taken from.
+_WHOLE = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 _POSITION_NAMES = ("position_embedding.weight", "position_embeddings", "pos_embed")
 _BILINEAR = (2, "bilinear")
 
@@ -53,6 +58,7 @@ def create(request: EncoderRequest) -> ModuleEncoder:
         stride=tower.stride,
         positions=request.positions,
         facts={"quickgelu": str(has_quickgelu(model))},
+        text=partial(_text, request, config, place, local) if _family(config) in _WHOLE else None,
     )
 
 
@@ -67,13 +73,30 @@ def _place(request: EncoderRequest) -> tuple[str, bool]:
 
 
 def _model(request: EncoderRequest, config: Any, place: str, local: bool) -> Any:
-    family = str(config.model_type).removesuffix("_vision_model")
+    family = _family(config)
     kind: Any = transformers.AutoModel
     if family in _TWO_TOWERS:
         kind = getattr(transformers, _TWO_TOWERS[family])
         config = getattr(config, "vision_config", config)
     elif hasattr(config, "vision_config"):
         raise EncoderError(f"{request.name}: two-tower family '{family}' is not supported; use open_clip/ or timm/")
+    return _weighted(request, kind, config, place, local)
+
+
+def _family(config: Any) -> str:
+    return str(config.model_type).removesuffix("_vision_model")
+
+
+def _text(request: EncoderRequest, config: Any, place: str, local: bool) -> ModuleTextEncoder:
+    """The text side of the same weights."""
+    if not hasattr(config, "text_config"):
+        raise EncoderError(f"{request.name} is a visual half alone; use the checkpoint of the whole model")
+    kind = getattr(transformers, _WHOLE[_family(config)])
+    return create_text(request.name, _weighted(request, kind, config, place, local), place=place, local=local)
+
+
+def _weighted(request: EncoderRequest, kind: Any, config: Any, place: str, local: bool) -> Any:
+    """A model of the class `kind` with the weights that were asked for."""
     if request.untrained:
         with untrained(request.name):
             return _build(kind, config)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from clipvil.encoders.base import Encoded, Preprocess
+from clipvil.encoders.base import Encoded, Preprocess, TextEncoder
+from clipvil.encoders.fingerprint import fingerprint_of
 from clipvil.errors import EncoderError
 
 Positions = Literal["resized", "zero"]
@@ -26,6 +25,7 @@ class ModuleEncoder:
     Wrap calls in `torch.inference_mode()` when the outputs never meet a graph, as extraction does.
 
     `facts` enter the fingerprint: what the weights do not tell but the output depends on (the activation, say).
+    `text` builds the text side of the same weights, for encoders that have one.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class ModuleEncoder:
         stride: int,
         positions: Positions = "resized",
         facts: Mapping[str, str] | None = None,
+        text: Callable[[], TextEncoder] | None = None,
     ) -> None:
         self.name = name
         self.module = module.eval().requires_grad_(False)
@@ -50,6 +51,7 @@ class ModuleEncoder:
         self.pooled_channels = pooled_channels
         self.stride = stride
         self._facts = dict(facts or {})
+        self._text = text
         self._fingerprint: str | None = None
         self._memory_format = torch.contiguous_format
 
@@ -87,21 +89,23 @@ class ModuleEncoder:
         preprocessing and facts. Computed once; moving the network or changing its precision later does not alter it.
         """
         if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for key, value in sorted(self.module.state_dict().items()):
-                tensor = value.detach().cpu()
-                tensor = tensor.float() if tensor.is_floating_point() else tensor
-                digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-                digest.update(memoryview(tensor.contiguous().reshape(-1).numpy()).cast("B"))
             about = {
                 "layer": self.layer,
                 "positions": self.positions,
                 "preprocess": self.preprocess.to_json(),
                 "facts": self._facts,
             }
-            digest.update(json.dumps(about, sort_keys=True).encode())
-            self._fingerprint = digest.hexdigest()[:16]
+            self._fingerprint = fingerprint_of(self.module, about)
         return self._fingerprint
+
+    def text(self) -> TextEncoder:
+        """The text tower trained together with this one, built anew at each call.
+
+        Raises EncoderError where there is none: a visual tower alone, or weights without their text part.
+        """
+        if self._text is None:
+            raise EncoderError(f"{self.name} has no text side; take CLIP or SigLIP weights through open_clip/ or hf/")
+        return self._text()
 
     def to(
         self,

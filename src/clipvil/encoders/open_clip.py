@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipvil.encoders.clip_vit import ClipVitTower
 from clipvil.encoders.info import EncoderInfo
 from clipvil.encoders.layers import Layer
 from clipvil.encoders.module_encoder import ModuleEncoder
+from clipvil.encoders.open_clip_text import create_text
 from clipvil.encoders.positions import zero_tables
 from clipvil.encoders.quickgelu import guard_local_file, has_quickgelu
 from clipvil.encoders.request import EncoderRequest
@@ -32,8 +34,8 @@ from clipvil.encoders.weights import (
 )
 from clipvil.errors import EncoderError
 
-# Only the visual part is used, so the text part is built as small as open_clip allows: no download of a language
-# model's configuration, and half the memory and time.
+# Most tasks use the visual part alone, so the text part is built as small as open_clip allows: no download of a
+# language model's configuration, and half the memory and time. `text()` builds the true one from the same file.
 _TINY_TEXT = {"context_length": 1, "vocab_size": 8, "width": 64, "heads": 1, "layers": 1}
 _POSITION_NAMES = ("positional_embedding", "pos_embed")
 
@@ -78,6 +80,14 @@ def create(request: EncoderRequest) -> ModuleEncoder:
         stride=tower.stride,
         positions=request.positions,
         facts={"quickgelu": str(has_quickgelu(visual))},
+        text=partial(
+            create_text,
+            request.name,
+            architecture=source.architecture,
+            model=source.model,
+            weights=source.weights,
+            quickgelu=source.quickgelu,
+        ),
     )
 
 

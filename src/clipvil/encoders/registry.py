@@ -44,6 +44,8 @@ _LIBRARIES: dict[str, str] = {
 }
 _OPEN = ("hf",)
 """Libraries whose names are an open set: not listed, and not imported for a listing."""
+_VISUAL_ALONE = ("timm", "torchvision")
+"""Libraries of visual towers, whose encoders have no text side."""
 _REGISTERED: dict[str, str] = {}
 _GROUP = "clipvil.encoders"
 
@@ -90,6 +92,12 @@ def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
         listing = cast("Callable[[], Iterable[EncoderInfo]] | None", getattr(module, "names", None))
         found += [info for info in (listing() if listing else ()) if fnmatchcase(info.name, glob)]
     return found
+
+
+def may_have_text(name: str) -> bool:
+    """Whether an encoder of that name can have a text side, as far as the name tells; nothing is built."""
+    library, slash, _ = name.partition("/")
+    return bool(slash) and ":" not in library and library not in _VISUAL_ALONE
 
 
 def nearest(name: str, count: int = 3) -> list[str]:

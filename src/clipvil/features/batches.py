@@ -11,25 +11,43 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from clipvil.errors import ClipvilError, ImageError
+from clipvil.errors import ClipvilError, ItemError
 from clipvil.features.shard import Failure, Placement
 from clipvil.images.policy import Resized
 from clipvil.images.sources import ImageItem
 
+
+class Named(Protocol):
+    """An input of a store: a picture, or features that were computed elsewhere."""
+
+    @property
+    def image_id(self) -> str:
+        """Unique in its source."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """The place for people, one printable line."""
+        ...
+
+
+Item = TypeVar("Item", bound=Named)
+Result = TypeVar("Result")
 Prepare = Callable[[ImageItem], Resized]
 
 
 @dataclass(frozen=True)
-class Work:
-    """Pictures of one shard that are to be done: their positions in the shard, ascending, and how to get the items."""
+class Work(Generic[Item]):
+    """Inputs of one shard that are to be done: their positions in the shard, ascending, and how to get the items."""
 
     shard: int
     positions: Sequence[int]
-    item: Callable[[int], ImageItem]
+    item: Callable[[int], Item]
 
 
 @dataclass(frozen=True)
@@ -58,14 +76,11 @@ class End:
     shard: int
 
 
-Decoded = tuple[ImageItem, "Resized | Failure"]
-
-
-def attempt(item: ImageItem, prepare: Prepare) -> Decoded:
-    """Read and prepare one picture. What is wrong with the picture comes back as a Failure; other errors are raised."""
+def attempt(item: Item, prepare: Callable[[Item], Result]) -> tuple[Item, Result | Failure]:
+    """Read and prepare one input. What is wrong with the input comes back as a Failure; other errors are raised."""
     try:
         return item, prepare(item)
-    except ImageError as error:
+    except ItemError as error:
         return item, Failure(item.image_id, item.where, error.reason, str(error))
     except (ClipvilError, MemoryError):
         raise
@@ -76,7 +91,9 @@ def attempt(item: ImageItem, prepare: Prepare) -> Decoded:
         return item, Failure(item.image_id, item.where, reason, message)
 
 
-def decode_ahead(items: Iterable[ImageItem], prepare: Prepare, *, workers: int, ahead: int) -> Iterator[Decoded]:
+def decode_ahead(
+    items: Iterable[Item], prepare: Callable[[Item], Result], *, workers: int, ahead: int
+) -> Iterator[tuple[Item, Result | Failure]]:
     """The items prepared by `workers` threads (0: by the caller), in order, at most `ahead` of them in memory."""
     if workers == 0:
         yield from (attempt(item, prepare) for item in items)
@@ -84,7 +101,7 @@ def decode_ahead(items: Iterable[ImageItem], prepare: Prepare, *, workers: int, 
     torch.get_num_threads()  # fixes the caller's own number before the workers choose theirs
     # A worker does one picture on one core: parallel kernels inside it would only fight with the encoder's threads.
     pool = ThreadPoolExecutor(workers, "clipvil-decode", initializer=lambda: torch.set_num_threads(1))
-    waiting: deque[Future[Decoded]] = deque()
+    waiting: deque[Future[tuple[Item, Result | Failure]]] = deque()
     try:
         source = iter(items)
         for item in itertools.islice(source, ahead):
@@ -100,7 +117,9 @@ def decode_ahead(items: Iterable[ImageItem], prepare: Prepare, *, workers: int, 
         torch.set_num_threads(torch.get_num_threads())
 
 
-def events(work: Sequence[Work], prepare: Prepare, *, batch_size: int, workers: int) -> Iterator[Batch | Bad | End]:
+def events(
+    work: Sequence[Work[ImageItem]], prepare: Prepare, *, batch_size: int, workers: int
+) -> Iterator[Batch | Bad | End]:
     """Batches, bad pictures and the ends of shards; a pure function of the pictures and of `batch_size`.
 
     Within a shard, pictures wait until `batch_size` of one shape have come. At most four batches' worth wait: beyond

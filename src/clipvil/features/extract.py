@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,23 +13,19 @@ import torch
 from clipvil.encoders.base import Encoder
 from clipvil.encoders.registry import create_encoder
 from clipvil.environment import cpu
-from clipvil.errors import StoreError
 from clipvil.features import layout
 from clipvil.features.cost import encoder_cost, record_cost
 from clipvil.features.decision import settle
-from clipvil.features.finalise import finalise
 from clipvil.features.loop import Loop
 from clipvil.features.manifest import Manifest
+from clipvil.features.outcome import clear_disk_errors, conclude
 from clipvil.features.plan import MaxBad, Slice, check_options, list_work, make_manifest, prepare_folder, remove_orphans
 from clipvil.features.probe import probe_batch
 from clipvil.features.recording import Recorder
-from clipvil.features.shard import load_shard_index, statuses
 from clipvil.images.prepare import prepare
 from clipvil.images.resize import Resized, ResizePolicy, policy
 from clipvil.images.sources import ImageItem, ImageSource, open_source
 from clipvil.progress import progress as show_progress
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
@@ -128,7 +120,7 @@ def extract(
     opened = source if isinstance(source, ImageSource) else open_source(source, kind=kind, images=images)
     built = create_encoder(encoder, layer=layer, positions=positions) if isinstance(encoder, str) else encoder
     folder, preparing = Path(out), _Preparing(rule, built)
-    with _clear_disk_errors(folder):
+    with clear_disk_errors(folder):
         existing = prepare_folder(folder)
         wanted = make_manifest(
             opened,
@@ -176,19 +168,12 @@ def default_workers() -> int:
 def _report(
     folder: Path, manifest: Manifest, part: Slice, allowed: MaxBad, recorder: Recorder, loop: Loop
 ) -> ExtractReport:
-    report = ExtractReport(folder, precision=manifest.precision.choice, cosine=manifest.precision.cosine)
+    report = ExtractReport(folder, precision=manifest.precision.choice, cosine=manifest.precision.cosine or 0.0)
     report.done, report.seconds, report.shares = recorder.stored, loop.clock.elapsed, loop.clock.shares()
     report.pictures_per_second = report.done / max(report.seconds, 1e-9)
-    report.complete = finalise(folder, manifest)
-    counts: Counter[str] = Counter()
-    for shard in part.shards(manifest.shards):
-        counts.update(statuses(load_shard_index(folder, shard, manifest).rows))
-    usable = counts.pop("ok", 0)
-    report.reasons = dict(counts)
-    report.failed, report.skipped = counts.total(), usable - report.done
-    # A store without a single picture is of no use to anybody, whatever was allowed.
-    if allowed.exceeded(report.failed, usable + report.failed) or (report.failed and not usable):
-        report.exit_code = 3
+    ended = conclude(folder, manifest, part, allowed)
+    report.complete, report.reasons, report.exit_code = ended.complete, ended.reasons, ended.exit_code
+    report.failed, report.skipped = ended.failed, ended.usable - report.done
     return report
 
 
@@ -204,17 +189,3 @@ def _cost(report: ExtractReport, recorder: Recorder) -> dict[str, Any]:
         "cpu": cpu(),
         "torch": torch.__version__,
     }
-
-
-@contextlib.contextmanager
-def _clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says about the store's disk into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreError(
-                f"{folder}: no space left to write ({error.strerror}); finished shards are kept: free some space and "
-                "run the same command again"
-            ) from error
-        raise StoreError(f"{folder}: cannot be written ({error.strerror or error})") from error

@@ -37,18 +37,22 @@ ROW = np.dtype(
         ("height", "<u4"),  # rows of the grid
         ("width", "<u4"),  # columns of the grid
         ("slot", "<u4"),  # row in the shard's `pooled`
-        ("original_height", "<u4"),  # pixels of the picture as decoded and turned upright
+        ("original_height", "<u4"),  # pixels of the picture as decoded and turned upright; 0: unknown (imported)
         ("original_width", "<u4"),
         ("box_top", "<i4"),  # where the picture lies on the encoder's canvas, in pixels; negative where it was cropped
         ("box_left", "<i4"),
         ("box_height", "<i4"),
         ("box_width", "<i4"),
-        ("checksum", "<u4"),  # crc32 of the record: the bytes of its grid, then of its pooled vector
+        ("checksum", "<u4"),  # crc32 of the record: the bytes of its grid, its boxes, its pooled vector
         ("reserved", "<u4"),  # 0; keeps rows a multiple of 8 bytes
         ("row_checksum", "<u4"),  # crc32 of all the bytes above
     ]
 )
-STATUSES = ("ok", "missing", "unreadable", "empty", "unsupported", "truncated", "too_large", "corrupt", "error")
+STATUSES = (
+    "ok", "missing", "unreadable", "empty", "unsupported", "truncated", "too_large", "corrupt", "error",
+    "duplicate", "misshapen", "not_finite",
+)  # fmt: skip
+"""Rows hold positions in this list, so new ones go to its end."""
 
 RowArray = np.ndarray[Any, np.dtype[Any]]
 

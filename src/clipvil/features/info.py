@@ -44,10 +44,10 @@ class Info:
             f"store       {self.path}",
             f"encoder     {entry['name']} (fingerprint {entry['fingerprint']}, layer {entry['layer']}, positions "
             f"{entry['positions']})",
-            f"grids       {entry['grid_channels']} channels{pooled}, {self.manifest['dtype']}, resize "
-            f"{self.manifest['resize']}, {entry['stride']} pixels a cell",
-            f"precision   {precision['choice']} on {precision['device']} through {precision['backend']}, "
-            f"cosine to fp32 {precision['cosine']:.6f}",
+            f"{_KINDS[self.manifest['cells']]:<12}{entry['grid_channels']} channels{pooled}, {self.manifest['dtype']}, "
+            f"resize {self.manifest['resize']}, "
+            + (f"{entry['stride']} pixels a cell" if entry["stride"] else "computed elsewhere"),
+            _precision(precision),
             f"pictures    {self.pictures} of {self.manifest['total']} from {self.manifest['source']}"
             + (f", {left} still to be done" if left else ""),
             f"failures    {failed or 'none'}",
@@ -62,6 +62,18 @@ class Info:
                 f"cost        {self.cost['gflops']:.2f} GFLOPs a picture, {self.cost['parameters']:,} parameters"
             )
         return out
+
+
+_KINDS = {"grid": "grids", "regions": "regions", "boxes": "boxes"}
+
+
+def _precision(entry: dict[str, Any]) -> str:
+    if entry["cosine"] is None:
+        return f"precision   {entry['choice']}"
+    return (
+        f"precision   {entry['choice']} on {entry['device']} through {entry['backend']}, "
+        f"cosine to fp32 {entry['cosine']:.6f}"
+    )
 
 
 def describe(path: str | Path) -> Info:

@@ -14,6 +14,7 @@ from clipvil.features.backends import Backend, Finish
 from clipvil.features.background import Background
 from clipvil.features.batches import Bad, Batch, End, Prepare, Work, events
 from clipvil.features.recording import Recorder
+from clipvil.images.sources import ImageItem
 from clipvil.progress import Progress
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Loop:
         self.clock = Clock()
         self.canvas: tuple[int, int] | None = None
 
-    def run(self, work: Sequence[Work], bar: Progress) -> None:
+    def run(self, work: Sequence[Work[ImageItem]], bar: Progress) -> None:
         """Do all the work. On any error, or an interrupt, what is incomplete is dropped and the error raised."""
         writer = Background()
         stream = events(work, self.prepare, batch_size=self.batch_size, workers=self.workers)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from clipvil.encoders.base import EncoderSpec, Preprocess
+from clipvil.encoders.base import CellKind, EncoderSpec, Preprocess
 from clipvil.errors import StoreError
 from clipvil.features.index import encode_id
 
@@ -26,7 +26,10 @@ class _Strict(BaseModel):
 
 
 class EncoderEntry(_Strict):
-    """The encoder that made the features; `fingerprint` decides, the rest tells people."""
+    """The encoder that made the features; `fingerprint` decides, the rest tells people.
+
+    Of imported features `stride` and `preprocess` are not known.
+    """
 
     name: str
     fingerprint: str
@@ -34,15 +37,18 @@ class EncoderEntry(_Strict):
     positions: str
     grid_channels: Positive
     pooled_channels: Positive | None
-    stride: Positive
-    preprocess: Preprocess
+    stride: Positive | None
+    preprocess: Preprocess | None
 
 
 class PrecisionEntry(_Strict):
-    """How the encoder was run. `cosine` is the lowest one to fp32 over the pictures of the trial (1 for fp32)."""
+    """How the encoder was run. `cosine` is the lowest one to fp32 over the pictures of the trial (1 for fp32).
+
+    Imported features say "imported"; nobody measured their cosine.
+    """
 
     choice: str
-    cosine: float
+    cosine: float | None
     backend: str
     device: str
 
@@ -50,7 +56,8 @@ class PrecisionEntry(_Strict):
 class Manifest(_Strict):
     """Everything that must agree for two features to stand in one store, and how far it is to go.
 
-    `total` pictures are expected, in shards of `shard_size` in the order whose digest is `items`.
+    `total` pictures are expected, in shards of `shard_size` in the order whose digest is `items`. `cells` says what a
+    picture's cells are; regions are stored as grids of one column, with their boxes where these are known.
     """
 
     format: Literal["clipvil-features"] = "clipvil-features"
@@ -64,6 +71,7 @@ class Manifest(_Strict):
     total: Annotated[int, Field(ge=0, le=1 << 32)]
     items: str
     source: str
+    cells: CellKind = "grid"
 
     @property
     def shards(self) -> int:
@@ -74,7 +82,7 @@ class Manifest(_Strict):
     def spec(self) -> EncoderSpec:
         """What a task needs to know of the encoder."""
         entry = self.encoder
-        return EncoderSpec(entry.name, entry.fingerprint, entry.grid_channels, entry.pooled_channels)
+        return EncoderSpec(entry.name, entry.fingerprint, entry.grid_channels, entry.pooled_channels, self.cells)
 
     def shard_length(self, shard: int) -> int:
         """How many pictures belong to shard number `shard`."""
@@ -82,7 +90,10 @@ class Manifest(_Strict):
 
     def to_bytes(self) -> bytes:
         """The file as it is written: UTF-8 JSON, one field a line."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=True) + "\n").encode()
+        values = self.model_dump(mode="json")
+        if self.cells == "grid":
+            del values["cells"]  # what every store held before there were others
+        return (json.dumps(values, indent=1, ensure_ascii=True) + "\n").encode()
 
     def differences(self, asked: Manifest) -> list[str]:
         """One phrase for every field in which `asked` may not differ from this manifest and does."""
@@ -92,6 +103,7 @@ class Manifest(_Strict):
             "positions": (self.encoder.positions, asked.encoder.positions),
             "preprocess": (self.encoder.preprocess, asked.encoder.preprocess),
             "grid channels": (self.encoder.grid_channels, asked.encoder.grid_channels),
+            "cells": (self.cells, asked.cells),
             "pooled channels": (self.encoder.pooled_channels, asked.encoder.pooled_channels),
             "resize": (self.resize, asked.resize),
             "dtype": (self.dtype, asked.dtype),

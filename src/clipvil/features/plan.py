@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from clipvil.encoders.base import Encoder
 from clipvil.errors import StoreError, UsageError
 from clipvil.features import layout
 from clipvil.features.backends import NAMES as BACKENDS
-from clipvil.features.batches import Work
+from clipvil.features.batches import Item, Work
 from clipvil.features.index import STATUSES
 from clipvil.features.locked import clean_abandoned
 from clipvil.features.manifest import DTYPES, EncoderEntry, Manifest, PrecisionEntry, items_digest, load_manifest
@@ -21,7 +23,7 @@ from clipvil.features.precision import NAMES as PRECISIONS
 from clipvil.features.recording import sound_shard
 from clipvil.features.shard import generation_of
 from clipvil.images.resize import ResizePolicy
-from clipvil.images.sources import ImageItem, ImageSource
+from clipvil.images.sources import ImageSource
 
 SHARD_SIZE = 256
 BATCH_SIZE = 32
@@ -163,9 +165,11 @@ def reconcile(folder: Path, existing: Manifest, wanted: Manifest) -> Manifest:
     return existing
 
 
-def list_work(folder: Path, manifest: Manifest, source: ImageSource, part: Slice, *, retry: bool) -> list[Work]:
-    """The pictures still to be done: shards that are absent or damaged, and with `retry` those that failed before."""
-    work = []
+def list_work(
+    folder: Path, manifest: Manifest, source: Sequence[Item], part: Slice, *, retry: bool
+) -> list[Work[Item]]:
+    """The inputs still to be done: shards that are absent or damaged, and with `retry` those that failed before."""
+    work: list[Work[Item]] = []
     for shard in part.shards(manifest.shards):
         first = shard * manifest.shard_size
         index = sound_shard(folder, shard, manifest)
@@ -180,11 +184,11 @@ def list_work(folder: Path, manifest: Manifest, source: ImageSource, part: Slice
 
 
 @dataclass(frozen=True)
-class _Items:
-    source: ImageSource
+class _Items(Generic[Item]):
+    source: Sequence[Item]
     first: int
 
-    def __call__(self, position: int) -> ImageItem:
+    def __call__(self, position: int) -> Item:
         return self.source[self.first + position]
 
 

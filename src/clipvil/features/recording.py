@@ -54,6 +54,24 @@ class Recorder:
             self.bytes += grid.nbytes + len(pooled)
         self.stored += len(batch.positions)
 
+    def ready(
+        self,
+        shard: int,
+        position: int,
+        placement: Placement,
+        grid: Tensor,
+        pooled: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> None:
+        """Write features that were computed elsewhere: grid (h, w, C) and pooled (D,) in the store's dtype.
+
+        `boxes` (h * w, 4) float32 where the store keeps them.
+        """
+        shape = (int(grid.shape[0]), int(grid.shape[1]))
+        parts = [b"" if tensor is None else _bytes(tensor).tobytes() for tensor in (pooled, boxes)]
+        self._open(shard).add(position, placement, shape, _bytes(grid), *parts)
+        self.stored += 1
+
     def bad(self, bad: Bad) -> None:
         """Note a picture that cannot be used; written when the shard ends."""
         self._bad.append(bad)
@@ -100,8 +118,8 @@ class Recorder:
             size = (int(row["original_height"]), int(row["original_width"]))
             box = (int(row["box_top"]), int(row["box_left"]), int(row["box_height"]), int(row["box_width"]))
             shape = (int(row["height"]), int(row["width"]))
-            grid, pooled = reader.raw(row)
-            self._writer.add(int(position), Placement(before.id(int(position)), size, box), shape, grid, pooled)
+            placement = Placement(before.id(int(position)), size, box)
+            self._writer.add(int(position), placement, shape, *reader.raw(row))
 
     def _existing(self, shard: int) -> Index | None:
         """The index of a sound shard that is there already."""

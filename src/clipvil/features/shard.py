@@ -1,7 +1,8 @@
 """One shard of a store: a data file written as a stream, visible only when whole, and its index written last.
 
 Data file (safetensors): `cells` [N, C], the cells of all grids of the shard, each grid row by row, in the order they
-were encoded; `pooled` [n, D] where the encoder has a pooled vector. The header is padded to 4096 bytes, so that it can
+were encoded; `boxes` F32 [N, 4] where the cells are regions with known boxes (x1, y1, x2, y2 in pixels of the picture);
+`pooled` [n, D] where the encoder has a pooled vector. The header is padded to 4096 bytes, so that it can
 be written after the cells.
 """
 
@@ -27,6 +28,8 @@ from clipvil.features.tensorfile import DTYPES, TensorFile, header_bytes
 from clipvil.files import fsync_folder
 
 HEADER = 4096
+BOX = 16
+"""Bytes of a box: four float32."""
 CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 RowValue = np.void
 
@@ -86,16 +89,28 @@ class ShardWriter:
         self._ids: dict[int, str] = {}
         self._failures: dict[int, Failure] = {}
         self._pooled: list[bytes] = []
+        self._boxes: list[bytes] = []
         self._cells = 0
         self._stream = open_locked(self.path, wait=False)
         self._stream.write(bytes(HEADER))
 
     def add(
-        self, position: int, placement: Placement, shape: tuple[int, int], grid: bytes | memoryview, pooled: bytes
+        self,
+        position: int,
+        placement: Placement,
+        shape: tuple[int, int],
+        grid: bytes | memoryview,
+        pooled: bytes,
+        boxes: bytes = b"",
     ) -> None:
-        """Append a record: `grid` holds h*w*C values row by row in the store's dtype, `pooled` D values or nothing."""
+        """Append a record: `grid` holds h*w*C values row by row in the store's dtype, `pooled` D values or nothing.
+
+        `boxes` holds four float32 a cell where the store keeps boxes, and nothing elsewhere.
+        """
         entry, item = self.manifest.encoder, DTYPES[CODES[self.manifest.dtype]].itemsize
         cells = shape[0] * shape[1]
+        if len(boxes) != (cells * BOX if self.manifest.cells == "boxes" else 0):
+            raise StoreError(f"{self.path}: a record of {cells} cells came with {len(boxes)} bytes of boxes")
         if len(grid) != cells * entry.grid_channels * item or len(pooled) != (entry.pooled_channels or 0) * item:
             raise StoreError(f"{self.path}: a record of {len(grid)} bytes does not hold a grid of {shape}")
         row = self._rows[position]
@@ -104,10 +119,11 @@ class ShardWriter:
         row["height"], row["width"] = shape
         row["original_height"], row["original_width"] = placement.original_size
         row["box_top"], row["box_left"], row["box_height"], row["box_width"] = placement.box
-        row["checksum"] = zlib.crc32(pooled, zlib.crc32(grid))
+        row["checksum"] = zlib.crc32(pooled, zlib.crc32(boxes, zlib.crc32(grid)))
         self._stream.write(grid)
         self._ids[position] = placement.id
         self._pooled.append(pooled)
+        self._boxes.append(boxes)
         self._cells += cells
 
     def fail(self, position: int, failure: Failure) -> None:
@@ -143,6 +159,9 @@ class ShardWriter:
     def _finish_data(self) -> None:
         entry, code = self.manifest.encoder, CODES[self.manifest.dtype]
         tensors: dict[str, tuple[str, tuple[int, ...]]] = {"cells": (code, (self._cells, entry.grid_channels))}
+        if self.manifest.cells == "boxes":
+            tensors["boxes"] = ("F32", (self._cells, 4))
+            self._stream.write(b"".join(self._boxes))
         if entry.pooled_channels:
             tensors["pooled"] = (code, (len(self._pooled), entry.pooled_channels))
             self._stream.write(b"".join(self._pooled))
@@ -159,8 +178,12 @@ class ShardReader:
     def __init__(self, folder: Path, shard: int, generation: int, manifest: Manifest) -> None:
         self.path = layout.shard_data(folder, shard, generation)
         file, code, entry = TensorFile(self.path), CODES[manifest.dtype], manifest.encoder
+        self.release = file.release
         self.cells = file.array("cells", code, (None, entry.grid_channels))
         self.pooled: np.ndarray[Any, Any] | None = None
+        self.boxes: np.ndarray[Any, Any] | None = None
+        if manifest.cells == "boxes":
+            self.boxes = file.array("boxes", "F32", (len(self.cells), 4))
         if entry.pooled_channels:
             self.pooled = file.array("pooled", code, (None, entry.pooled_channels))
 
@@ -175,18 +198,20 @@ class ShardReader:
             )
         if checksum:
             value = zlib.crc32(np.ascontiguousarray(self.cells[begin:end]).view(np.uint8).data)
+            if self.boxes is not None:
+                value = zlib.crc32(self.boxes[begin:end].view(np.uint8).data, value)
             if self.pooled is not None:
                 value = zlib.crc32(self.pooled[slot].view(np.uint8).data, value)
             if value != int(row["checksum"]):
                 raise StoreError(f"{self.path}: damaged: the record at cell {begin} fails its checksum")
         return begin, end
 
-    def raw(self, row: RowValue) -> tuple[bytes, bytes]:
-        """The bytes of a record, grid and pooled, compared with its checksum."""
+    def raw(self, row: RowValue) -> tuple[bytes, bytes, bytes]:
+        """The bytes of a record, grid, pooled and boxes, compared with its checksum."""
         begin, end = self.check(row, checksum=True)
-        return self.cells[begin:end].tobytes(), self.pooled[
-            int(row["slot"])
-        ].tobytes() if self.pooled is not None else b""
+        pooled = self.pooled[int(row["slot"])].tobytes() if self.pooled is not None else b""
+        boxes = self.boxes[begin:end].tobytes() if self.boxes is not None else b""
+        return self.cells[begin:end].tobytes(), pooled, boxes
 
 
 def load_shard_index(folder: Path, shard: int, manifest: Manifest) -> Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import resource
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from clipvil.features.manifest import load_manifest
 from clipvil.features.shard import Failure, ShardReader, failures_of, load_shard_index
 
 OK = STATUSES.index("ok")
+_HELD = 1 << 26
+"""Bytes of records that a process reads before it lets go of the mapped pages: without that, a long training comes to
+hold the whole store, and a limit on its memory counts that."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,15 @@ class Features:
     """What the store keeps of one picture.
 
     grid (h, w, C) and pooled (D,) or None, in the store's dtype, copied out of the file; original_size (h, w) of the
-    picture and box (top, left, height, width) of the region of the encoder's canvas that holds it, in pixels.
+    picture and box (top, left, height, width) of the region of the encoder's canvas that holds it, in pixels. Of
+    regions, grid is (N, 1, C) and boxes (N, 4) float32: x1, y1, x2, y2 in pixels of the picture, where they are known.
     """
 
     grid: Tensor
     pooled: Tensor | None
     original_size: tuple[int, int]
     box: tuple[int, int, int, int]
+    boxes: Tensor | None = None
 
 
 class Store:
@@ -54,6 +60,7 @@ class Store:
         self._index_cache: Index | None = None
         self._usable: int | None = None
         self._readers: dict[tuple[int, int], ShardReader] = {}
+        self._touched = 0
         # A map holds a file descriptor; a store of thousands of shards must not use up those of the process.
         self._limit = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
@@ -112,6 +119,16 @@ class Store:
         """The index, one row a picture in the order of the source; fields of `clipvil.features.index.ROW`."""
         return self._index.rows
 
+    def content(self) -> str:
+        """A hash (hex, 16 digits) of what the store holds: ids and checksums of all records, read from the index."""
+        index, digest = self._index, hashlib.blake2b(digest_size=8)
+        for part in (index.rows["id_hash"], index.rows["status"], index.rows["checksum"]):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        for name in ("height", "width", "original_height", "original_width"):
+            digest.update(np.ascontiguousarray(index.rows[name]).tobytes())
+        digest.update(self.manifest.dtype.encode())
+        return digest.hexdigest()
+
     def failures(self) -> list[Failure]:
         """The pictures without features, in the order of the source, each with its reason."""
         shards = layout.shards_present(self.path)
@@ -140,12 +157,14 @@ class Store:
         pooled = self._tensor(reader.pooled[int(row["slot"])]).clone() if reader.pooled is not None else None
         size = (int(row["original_height"]), int(row["original_width"]))
         box = (int(row["box_top"]), int(row["box_left"]), int(row["box_height"]), int(row["box_width"]))
-        return Features(grid, pooled, size, box)
+        boxes = torch.from_numpy(np.array(reader.boxes[begin:end])) if reader.boxes is not None else None
+        return Features(grid, pooled, size, box, boxes)
 
     def batch(self, image_ids: Sequence[str]) -> GridBatch:
         """Grids of pictures in the order asked, float32, padded with zeros; a repeated id is read once.
 
-        cells (B, N, C), mask (B, N) or None where all shapes agree, shapes (B, 2), pooled (B, D) or None.
+        cells (B, N, C), mask (B, N) or None where all shapes agree, shapes (B, 2), pooled (B, D) or None, boxes
+        (B, N, 4) or None.
         Raises StoreError naming a picture that is absent or failed.
         """
         unique = list(dict.fromkeys(image_ids))
@@ -158,6 +177,7 @@ class Store:
         pooled: Tensor | None = None
         if self.manifest.encoder.pooled_channels:
             pooled = torch.empty(len(rows), self.manifest.encoder.pooled_channels)
+        boxes = torch.zeros(len(rows), longest, 4) if self.manifest.cells == "boxes" else None
         # In file order, so that a disk reads forward.
         for number in np.lexsort((rows["offset"], rows["shard"])):
             row = rows[number]
@@ -166,10 +186,14 @@ class Store:
             cells[number, end - begin :] = 0
             if pooled is not None and reader.pooled is not None:
                 pooled[number] = self._tensor(reader.pooled[int(row["slot"])])
+            if boxes is not None and reader.boxes is not None:
+                # Divided here, where the picture's size is at hand; models see shares of the picture.
+                size = np.array([row["original_width"], row["original_height"]] * 2, np.float32)
+                boxes[number, : end - begin] = torch.from_numpy(reader.boxes[begin:end] / np.maximum(size, 1))
         shapes = torch.from_numpy(np.stack([rows["height"], rows["width"]], 1).astype(np.int64))
         mask = None if same else torch.arange(longest)[None] < torch.from_numpy(lengths)[:, None]
         if len(unique) == len(image_ids):
-            return GridBatch(cells, mask, shapes, pooled)
+            return GridBatch(cells, mask, shapes, pooled, boxes)
         place = {image_id: number for number, image_id in enumerate(unique)}
         again = torch.tensor([place[image_id] for image_id in image_ids])
         return GridBatch(
@@ -177,7 +201,26 @@ class Store:
             mask[again] if mask is not None else None,
             shapes[again],
             pooled[again] if pooled is not None else None,
+            boxes[again] if boxes is not None else None,
         )
+
+    def pooled(self, image_ids: Sequence[str]) -> Tensor | None:
+        """Pooled vectors (B, D) float32 in the order asked, without reading a grid; None where the store keeps none.
+
+        Raises StoreError naming a picture that is absent or failed.
+        """
+        channels = self.manifest.encoder.pooled_channels
+        if not channels:
+            return None
+        out = torch.empty(len(image_ids), channels)
+        rows = self._rows(image_ids)
+        for number in np.lexsort((rows["offset"], rows["shard"])):
+            row = rows[number]
+            _, _, reader = self._locate(row)
+            if reader.pooled is None:
+                return None
+            out[number] = self._tensor(reader.pooled[int(row["slot"])])
+        return out
 
     def _rows(self, image_ids: Sequence[str]) -> RowArray:
         """Rows of usable pictures; raises StoreError naming the first that is absent or failed."""
@@ -201,6 +244,11 @@ class Store:
         while len(self._readers) > self._limit:
             self._readers.pop(next(iter(self._readers)), None)
         begin, end = reader.check(row, checksum=self.check)
+        self._touched += (end - begin) * reader.cells.itemsize * reader.cells.shape[1]
+        if self._touched > _HELD:
+            self._touched = 0
+            for mapped in list(self._readers.values()):
+                mapped.release()
         return begin, end, reader
 
     def _tensor(self, values: np.ndarray[Any, Any]) -> Tensor:

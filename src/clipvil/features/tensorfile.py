@@ -64,6 +64,14 @@ class TensorFile:
             for name, (dtype, shape, begin, end) in entries.items()
         }
 
+    def release(self) -> None:
+        """Let go of the pages read so far: they leave this process's memory and stay in the system's cache.
+
+        What was written into an array is lost.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def array(self, name: str, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray[Any, Any]:
         """The tensor `name`, checked against dtype and shape (None: any extent); raises StoreError."""
         if name not in self.arrays:

@@ -78,6 +78,24 @@ def decode(data: bytes, *, where: str, limits: Limits | None = None, convert: bo
         return to_rgb(upright) if convert else upright
 
 
+def adopt(image: Image.Image, *, where: str) -> Image.Image:
+    """A picture that somebody opened with Pillow, as `decode(convert=False)` would have given it: read to its end,
+    upright, 8 bits a channel, in its own colour mode.
+
+    Raises ImageError where its pixels cannot be read or have no agreed range. `where` names it in errors.
+    """
+    try:
+        image.load()
+    except Exception as error:
+        raise ImageError(
+            "corrupt", f"{where}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r})"
+        ) from error
+    if min(image.size) < 1:
+        raise ImageError("empty", f"{where}: has {image.width}x{image.height} pixels")
+    with located(where):
+        return reduce_depth(_upright(image))
+
+
 @contextlib.contextmanager
 def located(where: str) -> Iterator[None]:
     """Put the place of the picture in front of every ImageError raised inside."""

@@ -52,13 +52,14 @@ POSITION_FEATURES = 14
 _FREQUENCIES = (0.5, 1.0, 2.0)
 
 
-def position_features(shapes: Tensor, cells: int) -> Tensor:
+def position_features(shapes: Tensor, cells: int, boxes: Tensor | None = None) -> Tensor:
     """Where each cell lies, ready for a linear layer: (B, cells, POSITION_FEATURES).
 
-    x and y as in `grid_positions`, and their sine and cosine at three frequencies (0.5, 1 and 2 half turns over the
-    picture), so that a linear layer can tell single rows and columns of a small grid apart.
+    x and y as in `grid_positions`, or of the centres of `boxes` (B, cells, 4; shares of the picture), and their sine
+    and cosine at three frequencies (0.5, 1 and 2 half turns over the picture), so that a linear layer can tell single
+    rows and columns of a small grid apart.
     """
-    places = grid_positions(shapes, cells)
+    places = grid_positions(shapes, cells) if boxes is None else boxes[..., :2] + boxes[..., 2:] - 1
     angles = [math.pi * frequency * places for frequency in _FREQUENCIES]
     return torch.cat([places, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=-1)
 

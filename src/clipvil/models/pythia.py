@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clipvil.errors import CheckpointError, RecipeError
+from clipvil.errors import RecipeError
 from clipvil.models.layers import POSITION_FEATURES, NonLinear, ScalarNormLinear, masked_softmax, position_features
 from clipvil.models.pythia_config import PRESETS, PythiaConfig, configure
 
-__all__ = ["PRESETS", "Pythia", "PythiaConfig", "PythiaOutput", "build", "from_mmf", "mmf_name"]
+__all__ = ["PRESETS", "Pythia", "PythiaConfig", "PythiaOutput", "build"]
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Cells(nn.Module):
         self.reduce = nn.Linear(channels, config.cell_size) if config.cell_size else None
         self.positions = nn.Linear(POSITION_FEATURES, self.size, bias=False) if config.cell_positions else None
 
-    def forward(self, cells: Tensor, shapes: Tensor | None) -> Tensor:
+    def forward(self, cells: Tensor, shapes: Tensor | None, boxes: Tensor | None) -> Tensor:
         """(B, N, C) -> (B, N, size)."""
         if self.normalise is not None:
             cells = self.normalise(cells)
@@ -119,7 +119,7 @@ class Cells(nn.Module):
         if self.positions is not None:
             if shapes is None:
                 raise RecipeError("cell_positions needs the shapes of the grids")
-            cells = cells + self.positions(position_features(shapes, cells.shape[1]).to(cells.dtype))
+            cells = cells + self.positions(position_features(shapes, cells.shape[1], boxes).to(cells.dtype))
         return functional.relu(cells) if self.reduce is not None else cells
 
 
@@ -185,11 +185,13 @@ class Pythia(nn.Module):
         cells: Tensor,
         mask: Tensor | None = None,
         shapes: Tensor | None = None,
+        boxes: Tensor | None = None,
     ) -> PythiaOutput:
         """Answer questions about pictures.
 
         `question` (B, T) word rows and `lengths` (B,) real words; `cells` (B, N, C) flattened row by row, `mask` (B, N)
-        True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with `cell_positions`.
+        True where a cell is real (None: all are), `shapes` (B, 2) rows and columns, needed with `cell_positions`;
+        `boxes` (B, N, 4) where the cells are regions: their places for `cell_positions`.
         """
         real = None
         if self.config.text_mask == "real":
@@ -202,7 +204,7 @@ class Pythia(nn.Module):
             vector = torch.cat([vector, self.normalise_words(_mean_word(words, real))], dim=1)
         vector = self.dropout(vector)
         if self.cells is not None:
-            cells = self.cells(cells, shapes)
+            cells = self.cells(cells, shapes, boxes)
         weights, strength = self.attention(cells, vector, mask)
         attended = torch.einsum("bng,bnc->bgc", weights, cells)
         seen = self.dropout(self.normalise_attended(attended).flatten(1))
@@ -230,63 +232,3 @@ def build(
     """A fresh Pythia from a recipe's `model` section; see `pythia_config.configure`."""
     config = configure(settings, word_size=None if vectors is None else vectors.shape[1])
     return Pythia(config, words=words, answers=answers, channels=channels, vectors=vectors)
-
-
-# Our name -> the name in a checkpoint of MMF's Pythia.
-_ATTENTION = "image_feature_embeddings_list.0.0.image_attention_model.module."
-_MMF_NAMES = {
-    "words": "word_embedding",
-    "question.lstm": "text_embeddings.0.module.recurrent_unit",
-    "question.hidden": "text_embeddings.0.module.conv1",
-    "question.glimpses": "text_embeddings.0.module.conv2",
-    "attention.image.linear": _ATTENTION + "combination_layer.module.fa_image.layers.0",
-    "attention.question.linear": _ATTENTION + "combination_layer.module.fa_txt.layers.0",
-    "attention.score": _ATTENTION + "transform.module.lc",
-    "fuse_image.linear": "image_text_multi_modal_combine_layer.module.fa_image.layers.0",
-    "fuse_question.linear": "image_text_multi_modal_combine_layer.module.fa_txt.layers.0",
-    "narrow.hidden.linear": "classifier.module.f_o_text.layers.0",
-    "narrow.out": "classifier.module.linear_text",
-    "wide.hidden.linear": "classifier.module.f_o_image.layers.0",
-    "wide.out": "classifier.module.linear_image",
-}
-
-
-def mmf_name(name: str) -> str:
-    """What MMF's checkpoints call our parameter `name`."""
-    module, _, leaf = name.rpartition(".")
-    return f"{_MMF_NAMES[module]}.{leaf}"
-
-
-def from_mmf(state: Mapping[str, Tensor]) -> Pythia:
-    """A published Pythia from the parameters of an MMF checkpoint (names without a leading "model.").
-
-    Sizes are read from the shapes. Raises CheckpointError naming what is missing, left over or misshapen.
-    """
-    missing = [name for name in (f"{base}.weight" for base in ("word_embedding",)) if name not in state]
-    try:
-        words, word_size = state["word_embedding.weight"].shape
-        lstm = state["text_embeddings.0.module.recurrent_unit.weight_hh_l0"].shape[1]
-        hidden = state["text_embeddings.0.module.conv1.weight"].shape[0]
-        glimpses = state["text_embeddings.0.module.conv2.weight"].shape[0]
-        attention, channels = state[mmf_name("attention.image.linear.weight_v")].shape
-        fusion = state[mmf_name("fuse_image.linear.weight_v")].shape[0]
-        answers, narrow = state[mmf_name("narrow.out.weight")].shape
-        wide = state[mmf_name("wide.out.weight")].shape[1]
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"not a Pythia checkpoint of MMF: {missing or error}") from None
-    config = PythiaConfig(word_size, lstm, hidden, glimpses, attention, fusion, narrow, wide)
-    model = Pythia(config, words=words, answers=answers, channels=channels)
-    own = {}
-    for name, parameter in model.state_dict().items():
-        source = state.get(mmf_name(name))
-        if source is None or source.numel() != parameter.numel():
-            raise CheckpointError(f"{mmf_name(name)} is missing or has another shape than {tuple(parameter.shape)}")
-        # MMF's 1x1 convolutions carry a third dimension of one.
-        own[name] = source.reshape(parameter.shape)
-    left = set(state) - {mmf_name(name) for name in own}
-    if left:
-        raise CheckpointError(
-            f"the checkpoint holds parameters that a Pythia has not: {sorted(left)[0]} (of {len(left)})"
-        )
-    model.load_state_dict(own)
-    return model

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from clipvil.errors import RecipeError
+from clipvil.models.settings import configuration
 
 TextMask = Literal["published", "real"]
 Attention = Literal["product", "dot"]
@@ -31,7 +30,7 @@ class PythiaConfig:
     normalise: bool = False
     """Layer-normalise cells over their channels (encoders differ in scale by orders of magnitude), the question vector
     and what was attended to."""
-    cell_size: int = 0
+    cell_size: int = field(default=0, metadata={"least": 0})
     """Bring cells down to this many channels by a linear layer and a ReLU before anything else; 0: leave them."""
     cell_positions: bool = False
     """Tell the attention where a cell lies: its place in the grid enters the cell as a learned linear term."""
@@ -76,46 +75,10 @@ PRESETS: Mapping[str, PythiaConfig] = {
 
 
 def configure(settings: Mapping[str, Any], *, word_size: int | None = None) -> PythiaConfig:
-    """The configuration of a recipe's `model` section: `preset` (published or mini) and any field of `PythiaConfig`.
-
-    `word_size` is that of pretrained word vectors and counts unless the section names one.
-
-    Raises RecipeError for an unknown key or preset, or a value that cannot be.
-    """
-    settings = {key: value for key, value in settings.items() if key != "name"}
-    preset = settings.pop("preset", "published")
-    if preset not in PRESETS:
-        raise RecipeError(f"unknown Pythia preset '{preset}'; choose one of {', '.join(PRESETS)}")
-    kinds = {f.name: type(f.default) for f in dataclasses.fields(PythiaConfig)}
-    for key, value in settings.items():
-        if key not in kinds:
-            near = difflib.get_close_matches(key, [*kinds, "preset"], n=1)
-            raise RecipeError(
-                f"unknown key 'model.{key}' for Pythia" + (f"; did you mean '{near[0]}'?" if near else "")
-            )
-        expected = kinds[key]
-        if not (type(value) is expected or (expected is float and type(value) is int)):
-            raise RecipeError(f"'model.{key}' must be {expected.__name__}, not {type(value).__name__}")
-    config = dataclasses.replace(PRESETS[preset], **settings)
-    if word_size is not None and "word_size" not in settings:
-        config = dataclasses.replace(config, word_size=word_size)
-    _check(config)
-    return config
-
-
-def _check(config: PythiaConfig) -> None:
-    for name, value in dataclasses.asdict(config).items():
-        if type(value) is int and value < (0 if name == "cell_size" else 1):
-            raise RecipeError(f"'model.{name}' must be larger, not {value}")
-    if not 0 <= config.dropout < 1:
-        raise RecipeError(f"'model.dropout' must be at least 0 and below 1, not {config.dropout}")
-    for name, value, choices in (
-        ("text_mask", config.text_mask, get_args(TextMask)),
-        ("attention", config.attention, get_args(Attention)),
-    ):
-        if value not in choices:
-            raise RecipeError(f"'model.{name}' must be {' or '.join(choices)}, not '{value}'")
+    """The configuration of a recipe's `model` section; see `settings.configuration`."""
+    config = configuration(PRESETS, settings, model="Pythia", default="published", word_size=word_size)
     if config.match_strength and config.attention != "dot":
         raise RecipeError("'model.match_strength' needs 'model.attention' to be dot")
     if config.attention == "dot" and config.attention_size % config.image_glimpses:
         raise RecipeError("'model.attention_size' must be a multiple of 'model.image_glimpses'")
+    return config

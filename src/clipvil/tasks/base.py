@@ -67,7 +67,9 @@ class Scores:
 class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
-    `records` are of the one record type that the task names; `model` is what `build` returned.
+    `records` are of the one record type that the task names; `model` is what `build` returned. What only some tasks
+    have is not asked of all: `trains = False` (see `trains`), `order` (see `reading_order`), `estimate`
+    (see `estimate`) and `refuses` (see `refusal`).
     """
 
     name: str
@@ -109,3 +111,26 @@ class Task(Protocol):
     def submission(self, predictions: Sequence[Prediction], path: Path) -> None:
         """Write the file that the task's evaluation server takes."""
         ...
+
+
+def trains(task: Task) -> bool:
+    """Whether the task has anything to train. One that says `trains = False` is built and judged at once."""
+    return bool(getattr(task, "trains", True))
+
+
+def refusal(task: Task, encoder: str) -> str:
+    """Why a task cannot be done with the encoder of that name (its `refuses(encoder)`); empty where it can."""
+    own = getattr(task, "refuses", None)
+    return "" if own is None else str(own(encoder))
+
+
+def reading_order(task: Task, records: Sequence[Any]) -> Sequence[int]:
+    """The order in which a task wants to predict: its own (`order(records)`, a permutation), or that of the records."""
+    own = getattr(task, "order", None)
+    return range(len(records)) if own is None else own(records)
+
+
+def estimate(task: Task, model: nn.Module, records: Sequence[Any]) -> str:
+    """What predicting the records will take, in a line for people; empty for a task that does not say."""
+    own = getattr(task, "estimate", None)
+    return "" if own is None else str(own(model, records))

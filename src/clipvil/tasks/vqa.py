@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ from torch.nn import functional
 
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
-from clipvil.files import atomic_write_json
 from clipvil.metrics.vqa import Mode
+from clipvil.models.outputs import AnswerOutput, supervised
 from clipvil.records import Question
 from clipvil.tasks.base import Prediction, Scores
-from clipvil.tasks.vqa_scores import METRIC, by_question, fitting_mode, score_answers
+from clipvil.tasks.settings import one_of, read_settings
+from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
 
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
 
 # Model name -> module with build(settings, words=, answers=, channels=, vectors=).
-MODELS = {"pythia": "clipvil.models.pythia"}
+# What forward returns: see clipvil.models.outputs.
+MODELS = {
+    "pythia": "clipvil.models.pythia",
+    "mcan": "clipvil.models.mcan",
+    "movie_mcan": "clipvil.models.movie_mcan",
+}
 TOP = 5
 
 
@@ -47,7 +52,9 @@ class VqaSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
+    """Metric mode: official, lenient, exact, or auto (official where every question has ten answers, else lenient).
+
+    `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
 
 class Vqa:
@@ -59,6 +66,7 @@ class Vqa:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
+        self.top = TOP
         self.words: Vocabulary | None = None
         self.answers: AnswerVocabulary | None = None
         self._forget()
@@ -73,10 +81,13 @@ class Vqa:
             else Vocabulary.build((r.question for r in train), min_count=chosen.min_word_count)
         )
         self.answers = (
-            AnswerVocabulary.load(chosen.answers)
+            AnswerVocabulary.load(chosen.answers, exact=chosen.mode == "exact")
             if chosen.answers
             else AnswerVocabulary.build(
-                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count
+                (r.answers for r in train),
+                top=chosen.top_answers,
+                min_count=chosen.min_answer_count,
+                exact=chosen.mode == "exact",
             )
         )
 
@@ -101,12 +112,14 @@ class Vqa:
         module: nn.Module = importlib.import_module(MODELS[name]).build(
             model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
         )
+        _check_cells(module, name, encoder)
         return module
 
     def collate(self, records: Sequence[Question], features: FeatureSource) -> dict[str, Tensor]:
         """One batch: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they apply
 
-        mask (B, N) bool and targets (B, answers) float32 (only when every record has answers).
+        mask (B, N) bool, boxes (B, N, 4) of regions (shares of the picture) and targets (B, answers) float32 (only when
+        every record has answers).
         """
         grids = features.batch([record.image_id for record in records])
         encoded = [self._encode(record.question) for record in records]
@@ -118,25 +131,31 @@ class Vqa:
         }
         if grids.mask is not None:
             batch["mask"] = grids.mask
+        if grids.boxes is not None:
+            batch["boxes"] = grids.boxes
         if all(record.answers for record in records):
             batch["targets"] = self._targets(records)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch."""
+        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads."""
         if "targets" not in batch:
             raise DataError("a training question has no answers", fix="train on a split whose questions have answers")
-        logits, targets = _forward(model, batch), batch["targets"]
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+        targets = batch["targets"]
+        losses = [
+            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+            for logits in supervised(_forward(model, batch))
+        ]
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Question]) -> list[Prediction]:
-        """Best answer and the five best with their probabilities.
+        """Best answer and the `top` best (five, unless somebody sets it) with their probabilities.
 
         Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
         """
         _, answers = self._vocabularies()
-        best, index = answer_probabilities(_forward(model, batch)).topk(min(TOP, len(answers) - 1), dim=1)
+        best, index = answer_probabilities(_forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
             top = tuple((answers.answers[place], value) for place, value in zip(places, values, strict=True))
@@ -161,14 +180,7 @@ class Vqa:
         Raises DataError when a question comes twice or its id is not a whole number. That every question of a split is
         there is for the caller to know: `score` and `check_complete` say so.
         """
-        rows = []
-        for key, answer in by_question(predictions).items():
-            if not (key.isascii() and key.isdigit()):
-                raise DataError(f"question id {key!r} is not a whole number, which the VQA server needs")
-            rows.append({"question_id": int(key), "answer": answer})
-        if not rows:
-            raise DataError("no predictions to submit")
-        atomic_write_json(path, rows, indent=None)
+        write_results(predictions, path)
 
     def _forget(self) -> None:
         """Drop what was worked out from other vocabularies: rows of questions, targets of answer lists."""
@@ -223,25 +235,31 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
         raise DataError(f"a prediction for question {extra}, which is not among the questions")
 
 
-def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    output = model(batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"])
-    logits: Tensor = output.logits
-    return logits
+def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
+    # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
+    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
+    output: AnswerOutput = model(
+        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
+    )
+    return output
+
+
+def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
+    """Refuse what a model cannot make of regions, which lie in no grid. Raises RecipeError."""
+    if encoder.cells == "grid":
+        return
+    if "boxes" not in inspect.signature(module.forward).parameters:
+        raise RecipeError(f"the model {name} reads grids, and {encoder.name} has regions; choose another model")
+    if encoder.cells == "regions" and getattr(getattr(module, "config", None), "cell_positions", False):
+        raise RecipeError(
+            f"'model.cell_positions' needs to know where cells lie, and the regions of {encoder.name} came without "
+            "boxes; set it to false"
+        )
 
 
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:
-    fields = {f.name: f.default for f in dataclasses.fields(VqaSettings)}
-    for key, value in settings.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(fields)}"
-            raise RecipeError(f"unknown key 'task_settings.{key}' for the task vqa{hint}")
-        expected = int if isinstance(fields[key], int) else str
-        if value is not None and type(value) is not expected:
-            raise RecipeError(f"'task_settings.{key}' must be {expected.__name__}, not {type(value).__name__}")
-    chosen = VqaSettings(**settings)
-    if chosen.mode not in ("auto", "official", "lenient"):
-        raise RecipeError(f"'task_settings.mode' must be auto, official or lenient, not '{chosen.mode}'")
+    chosen = read_settings(VqaSettings, settings, "vqa")
+    one_of(chosen.mode, MODES, "mode")
     if chosen.max_tokens < 1:
         raise RecipeError("'task_settings.max_tokens' must be at least 1")
     return chosen

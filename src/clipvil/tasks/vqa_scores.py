@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
 
 from clipvil.errors import DataError
+from clipvil.files import atomic_write_json
 from clipvil.metrics.statistics import bootstrap_mean
 from clipvil.metrics.vqa import ANNOTATORS, Mode, vqa_accuracy
 from clipvil.records import Question
@@ -12,6 +15,8 @@ from clipvil.tasks.base import Prediction, Score, Scores
 
 METRIC = "vqa_accuracy"
 HEADINGS = ("answer_type", "question_type")
+MODES = ("auto", *get_args(Mode))
+"""What a recipe may ask for; auto is `fitting_mode`."""
 
 
 def fitting_mode(questions: Sequence[Question]) -> Mode:
@@ -59,3 +64,18 @@ def by_question(predictions: Sequence[Prediction]) -> dict[str, str]:
             raise DataError(f"question {prediction.record_id} has two predictions")
         said[prediction.record_id] = prediction.output
     return said
+
+
+def write_results(predictions: Sequence[Prediction], path: Path) -> None:
+    """Write the result file of the VQA v2 server: a JSON list of {"question_id": int, "answer": str}.
+
+    Raises DataError when there are no predictions, a question comes twice or its id is not a whole number.
+    """
+    rows = []
+    for key, answer in by_question(predictions).items():
+        if not (key.isascii() and key.isdigit()):
+            raise DataError(f"question id {key!r} is not a whole number, which the VQA server needs")
+        rows.append({"question_id": int(key), "answer": answer})
+    if not rows:
+        raise DataError("no predictions to submit")
+    atomic_write_json(path, rows, indent=None)

@@ -19,7 +19,9 @@ PUBLISHED_ANSWERS = 3129
 class AnswerVocabulary:
     """The closed set of answers a classifier chooses from; index 0 is `<unk>`, which is never predicted."""
 
-    def __init__(self, answers: Iterable[str]) -> None:
+    def __init__(self, answers: Iterable[str], *, exact: bool = False) -> None:
+        """`exact` keeps answers as they are written, instead of as `simple_word` writes them."""
+        self.exact = exact
         self.answers = (UNKNOWN_ANSWER, *answers)
         self._index = {answer: place for place, answer in enumerate(self.answers)}
         if len(self._index) != len(self.answers):
@@ -32,28 +34,36 @@ class AnswerVocabulary:
 
     @classmethod
     def build(
-        cls, answers: Iterable[Sequence[str]], *, top: int = PUBLISHED_ANSWERS - 1, min_count: int = 1
+        cls,
+        answers: Iterable[Sequence[str]],
+        *,
+        top: int = PUBLISHED_ANSWERS - 1,
+        min_count: int = 1,
+        exact: bool = False,
     ) -> AnswerVocabulary:
         """The `top` most frequent answers given at least `min_count` times; equals in alphabetical order.
 
         `answers` holds one list of annotators' answers a question; lists shorter than ten count as if repeated up to
-        ten, as in the targets. Answers are counted as `simple_word` writes them.
+        ten, as in the targets. Answers are counted as `simple_word` writes them, or with `exact` as they stand.
         """
+        write = str if exact else simple_word
         counts: Counter[str] = Counter()
         for given in answers:
-            counts.update(simple_word(answer) for answer in extend_to_ten(given))
+            counts.update(write(answer) for answer in extend_to_ten(given))
         kept = [(a, c) for a, c in counts.items() if c >= min_count and a and a != UNKNOWN_ANSWER]
-        return cls(answer for answer, _ in sorted(kept, key=lambda item: (-item[1], item[0]))[:top])
+        ordered = sorted(kept, key=lambda item: (-item[1], item[0]))
+        return cls((answer for answer, _ in ordered[:top]), exact=exact)
 
     @classmethod
-    def load(cls, path: str | Path) -> AnswerVocabulary:
+    def load(cls, path: str | Path, *, exact: bool = False) -> AnswerVocabulary:
         """Read a text file with one answer a line, such as MMF's `answers_vqa.txt`; `<unk>` moves to the front."""
         try:
             lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the answers ({error})", file=path) from None
         try:
-            return cls(line for line in (raw.strip() for raw in lines) if line and line != UNKNOWN_ANSWER)
+            kept = (line for line in (raw.strip() for raw in lines) if line and line != UNKNOWN_ANSWER)
+            return cls(kept, exact=exact)
         except DataError as error:
             raise DataError(str(error), file=path) from None
 
@@ -63,11 +73,11 @@ class AnswerVocabulary:
         answers = value.get("answers") if isinstance(value, dict) else None
         if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
             raise DataError("an answer vocabulary must be an object with a list of strings", field="answers")
-        return cls(answers)
+        return cls(answers, exact=value.get("exact") is True)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: the answers without `<unk>`."""
-        return {"answers": list(self.answers[1:])}
+        """Plain values: the answers without `<unk>`, and `exact` where it holds."""
+        return {"answers": list(self.answers[1:]), **({"exact": True} if self.exact else {})}
 
     def __len__(self) -> int:
         """Number of classes, `<unk>` included."""
@@ -79,7 +89,8 @@ class AnswerVocabulary:
 
     def indices(self, answers: Sequence[str]) -> list[int]:
         """The class of each annotator's answer, the list extended to ten first."""
-        return [self[simple_word(answer)] for answer in extend_to_ten(answers)]
+        write = str if self.exact else simple_word
+        return [self[write(answer)] for answer in extend_to_ten(answers)]
 
     def soft_targets(self, answers: Sequence[str]) -> dict[int, float]:
         """Class to target in (0, 1]: the VQA accuracy each answer would earn, leaving one annotator out.

@@ -12,12 +12,26 @@ from torch.utils.data import Dataset
 
 from clipvil.features.base import FeatureSource
 from clipvil.progress import progress
-from clipvil.tasks.base import Prediction, Task
+from clipvil.tasks.base import Prediction, Task, reading_order
 from clipvil.training.loader import ordered_loader, to_device
+from clipvil.training.partial import PartialPredictions
 from clipvil.training.randomness import seed_everything
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+class _Ordered(Sequence[Any]):
+    """Records in another order, taken one by one from the sequence they stand in."""
+
+    def __init__(self, records: Sequence[Any], order: Sequence[int]) -> None:
+        self.records, self.places = records, order
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.records[self.places[index]]
 
 
 class _Chunks(Dataset[dict[str, Tensor]]):
@@ -52,18 +66,21 @@ def predict_all(
     accelerator: Accelerator | None = None,
     label: str = "predict",
     quiet: bool = True,
+    partial: PartialPredictions | None = None,
 ) -> list[Prediction]:
-    """One prediction a record, in the order of the records.
+    """One prediction a record, in the order of the records, whatever order the task prefers to read them in.
 
     `model` is the plain module (not wrapped for several processes). With an accelerator of w processes each process
-    predicts every w-th batch, without padding, and all get the whole list: no record is judged twice.
+    predicts every w-th batch, without padding, and all get the whole list: no record is judged twice. `partial` keeps
+    the batches of one process as they are done, and hands back those of a process before.
     """
-    chunks = _Chunks(task, records, features, batch_size)
+    order = reading_order(task, records)
+    chunks = _Chunks(task, _Ordered(records, order), features, batch_size)
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    mine = range(rank, len(chunks), world)
+    done = dict(partial.done) if partial else {}
+    mine = [index for index in range(rank, len(chunks), world) if index not in done]
     device = next(iter(model.parameters())).device
     loader = ordered_loader(chunks, mine, workers)
-    done: dict[int, list[Prediction]] = {}
     with (
         evaluating(model),
         autocast(device, mixed_precision),
@@ -71,13 +88,17 @@ def predict_all(
     ):
         for index, batch in zip(mine, loader, strict=True):
             done[index] = task.predict(model, to_device(batch, device), chunks.chunk(index))
+            if partial:
+                partial.add(index, done[index])
             bar.update()
     if accelerator is not None and world > 1:
         from accelerate.utils import gather_object
 
         for index, predictions in gather_object(list(done.items())):
             done[index] = predictions
-    return [prediction for index in range(len(chunks)) for prediction in done[index]]
+    read = (prediction for index in range(len(chunks)) for prediction in done[index])
+    by_place = dict(zip(order, read, strict=True))
+    return [by_place[place] for place in range(len(records))]
 
 
 @contextlib.contextmanager

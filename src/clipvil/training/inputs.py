@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipvil.errors import DataError, StoreError
+from clipvil.errors import DataError, StoreError, UsageError
 from clipvil.features.base import FeatureSource
+from clipvil.features.ready import ready_store
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
-    from clipvil.encoders.base import Encoder
+    from clipvil.encoders.base import Encoder, EncoderSpec
     from clipvil.features.store import Store
     from clipvil.training.recipe import EncoderChoice, Recipe
 
@@ -41,20 +42,41 @@ def load_datasets(data: Mapping[str, Any], splits: Sequence[str] | None = None) 
 
 
 def encoder_of(choice: EncoderChoice) -> Encoder:
-    """The encoder that a recipe names."""
+    """The encoder that a recipe names. Raises UsageError where it names a store, which encodes nothing."""
+    if ready_store(choice.name) is not None:
+        raise UsageError(
+            f"'{choice.name}' is a store of features that are there already: it has no encoder for other pictures"
+        )
     from clipvil.encoders.registry import create_encoder
 
     return create_encoder(choice.name, layer=choice.layer, positions=choice.positions, channels=choice.channels)
+
+
+def other_encoder(trained: EncoderSpec, fingerprint: str, channels: int) -> str:
+    """Why features of this fingerprint and depth mean nothing to a model trained on `trained`; empty where they fit.
+
+    A converted checkpoint tells no fingerprint: there only the depth of the grid can be held against it.
+    """
+    if trained.fingerprint and trained.fingerprint != fingerprint:
+        return (
+            f"trained with {trained.name} of fingerprint {trained.fingerprint}, but the one here has {fingerprint}: "
+            "other weights or another version; its answers would mean nothing"
+        )
+    if trained.grid_channels != channels:
+        return f"trained on grids of {trained.grid_channels} channels, those here have {channels}: another encoder"
+    return ""
 
 
 def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *, quiet: bool = False) -> FeatureSource:
     """The features of all pictures of the datasets, from the store that the recipe names.
 
     The store is `features.store` of the recipe, or `features` inside `out`. A complete one is taken as it is, whatever
-    further pictures it holds; one that is not there or not finished is extracted.
+    further pictures it holds; one that is not there or not finished is extracted. An encoder `store:PATH` is taken
+    from that store, whoever computed it, and the other choices of the recipe's encoder say nothing.
 
     Raises:
-        StoreError: the store holds features of another encoder, layer, resize policy or type.
+        StoreError: the store holds features of another encoder, layer, resize policy or type; or a store named as the
+            encoder is not there or not finished.
     """
     if recipe.encoder.name == BLIND:
         from clipvil.features.blind import BlindSource
@@ -64,6 +86,9 @@ def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *,
     from clipvil.features.store import Store
     from clipvil.images.sources import ListSource
 
+    ready = ready_store(recipe.encoder.name)
+    if ready is not None:
+        return open_ready(ready)
     folder = Path(recipe.features.store) if recipe.features.store else out / "features"
     if (folder / "manifest.json").exists():
         store = Store.open(folder)
@@ -85,16 +110,26 @@ def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *,
     return Store.open(folder)
 
 
+def open_ready(path: Path) -> Store:
+    """A finished store that stands in the place of an encoder. Raises StoreError."""
+    from clipvil.features.store import Store
+
+    store = Store.open(path)
+    if not store.complete:
+        raise StoreError(f"{path}: is not finished; run the command that fills it again")
+    return store
+
+
 def _check_store(store: Store, recipe: Recipe) -> None:
     """Refuse a store of another encoder than the recipe's. Builds none: its weights need not be on this machine."""
     from clipvil.images.resize import policy
 
-    found, choice = store.manifest, recipe.encoder
+    found, choice, preprocess = store.manifest, recipe.encoder, store.manifest.encoder.preprocess
     pairs = {
         "encoder.name": (found.encoder.name, choice.name),
         "encoder.layer": (found.encoder.layer, choice.layer or found.encoder.layer),
         "encoder.positions": (found.encoder.positions, choice.positions),
-        "encoder.channels": (found.encoder.preprocess.channels, choice.channels),
+        "encoder.channels": (preprocess.channels if preprocess else "unknown", choice.channels),
         "encoder.resize": (found.resize, policy(choice.resize).name),
         "features.dtype": (found.dtype, recipe.features.dtype),
     }

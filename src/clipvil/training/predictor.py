@@ -1,34 +1,34 @@
-"""Ask a trained run about a picture that it has never seen."""
+"""Ask a run, trained or zero-shot, about a picture that it has never seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias, overload
 
-import numpy as np
 import torch
 from torch import nn
 
 from clipvil.encoders.base import Encoder, EncoderSpec
-from clipvil.errors import CheckpointError, ImageError, StoreError, UsageError
+from clipvil.errors import CheckpointError, StoreError, UsageError
 from clipvil.features.base import FeatureSource, GridBatch
-from clipvil.images.decode import decode
 from clipvil.images.normalise import normalise
 from clipvil.images.resize import policy
 from clipvil.records import Question
 from clipvil.tasks.base import Task
 from clipvil.training.evaluation import evaluating
-from clipvil.training.inputs import BLIND, encoder_of
+from clipvil.training.inputs import BLIND, encoder_of, other_encoder
 from clipvil.training.loader import to_device
+from clipvil.training.pictures import Picture, open_picture
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import restore
 from clipvil.training.run_files import read_json, read_recipe
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
+Answers: TypeAlias = "list[tuple[str, float]]"
 _ONE = "picture"
+_AT_ONCE = 64
+"""Questions about one picture that are answered at once."""
 
 
 class Predictor:
@@ -41,32 +41,63 @@ class Predictor:
         self.task, self.model, self.recipe, self.spec, self.encoder = task, model, recipe, spec, encoder
         self._policy = policy(recipe.encoder.resize)
 
-    def answer(self, picture: str | Path | Image | np.ndarray, question: str, top: int = 5) -> list[tuple[str, float]]:
-        """The `top` best answers with their confidence (0..1), best first; fewer where the task keeps fewer.
+    @overload
+    def answer(self, picture: Picture, question: str, top: int = 5) -> Answers: ...
 
-        `picture` is a path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey.
+    @overload
+    def answer(self, picture: Picture, question: list[str] | tuple[str, ...], top: int = 5) -> list[Answers]: ...
+
+    def answer(
+        self, picture: Picture, question: str | list[str] | tuple[str, ...], top: int = 5
+    ) -> Answers | list[Answers]:
+        """The `top` best answers with their confidence (0..1), best first; fewer where there are fewer.
+
+        Several questions about the picture give a list of such answers, in their order, for one encoding. `picture` is
+        a path, a PIL image, a uint8 array (H, W, 3) or (H, W), or a tensor (3, H, W), uint8 or in 0..1; see
+        `clipvil.training.pictures.open_picture`.
 
         Raises:
             ImageError: the picture cannot be used.
-            UsageError: an array of another type or shape, or a question without words.
+            UsageError: an array of another type or shape, a question without words, a `top` below one.
         """
-        if not question.strip():
-            raise UsageError("the question is empty")
-        record = Question("0", _ONE, question)
-        source = self._features(picture)
-        device = next(iter(self.model.parameters())).device
-        with evaluating(self.model):
-            batch = to_device(self.task.collate([record], source), device)
-            prediction = self.task.predict(self.model, batch, [record])[0]
-        answers = prediction.top or ((prediction.output, prediction.confidence),)
-        return list(answers[:top])
+        questions = [question] if isinstance(question, str) else list(question)
+        for text in questions:
+            if not isinstance(text, str):
+                raise UsageError(f"a question must be text, not {type(text).__name__}")
+            if not text.strip():
+                raise UsageError("the question is empty")
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise UsageError(f"top must be a whole number from 1 on, not {top!r}")
+        found = self._predict(picture, questions, top) if questions else []
+        return found[0] if isinstance(question, str) else found
 
-    def _features(self, picture: str | Path | Image | np.ndarray) -> FeatureSource:
+    def _predict(self, picture: Picture, questions: Sequence[str], top: int) -> list[Answers]:
+        source = self._features(picture)
+        records = [Question(str(number), _ONE, text) for number, text in enumerate(questions)]
+        device = next(iter(self.model.parameters())).device
+        before = getattr(self.task, "top", None)
+        if before is not None:
+            self.task.top = top  # type: ignore[attr-defined]
+        found: list[Answers] = []
+        try:
+            with evaluating(self.model):
+                for start in range(0, len(records), _AT_ONCE):
+                    part = records[start : start + _AT_ONCE]
+                    batch = to_device(self.task.collate(part, source), device)
+                    for prediction in self.task.predict(self.model, batch, part):
+                        answers = prediction.top or ((prediction.output, prediction.confidence),)
+                        found.append(list(answers[:top]))
+        finally:
+            if before is not None:
+                self.task.top = before  # type: ignore[attr-defined]
+        return found
+
+    def _features(self, picture: Picture) -> FeatureSource:
         if self.encoder is None:
             from clipvil.features.blind import BlindSource
 
             return BlindSource()
-        image = _open(picture)
+        image = open_picture(picture)
         resized = self._policy.apply(image, self.encoder.preprocess, self.encoder.stride)
         with torch.no_grad():
             encoded = self.encoder.encode(normalise(resized.pixels[None], self.encoder.preprocess))
@@ -88,10 +119,12 @@ class _OnePicture:
         return image_id == _ONE
 
     def batch(self, image_ids: Sequence[str]) -> GridBatch:
-        """Its grid, once."""
-        if list(image_ids) != [_ONE]:
+        """Its grid, as often as it is asked for."""
+        if any(image_id != _ONE for image_id in image_ids):
             raise StoreError(f"only the picture at hand can be asked for, not {list(image_ids)}")
-        return self._grids
+        own, count = self._grids, len(image_ids)
+        pooled = None if own.pooled is None else own.pooled.expand(count, -1)
+        return GridBatch(own.cells.expand(count, -1, -1), None, own.shapes.expand(count, -1), pooled)
 
 
 def load(run: str | Path) -> Predictor:
@@ -100,7 +133,7 @@ def load(run: str | Path) -> Predictor:
     Raises:
         CheckpointError: the run is not finished or damaged, or the encoder of that name is not the one it was trained
             with (other weights, another version).
-        UsageError: the run's task does not answer questions.
+        UsageError: the run's task does not answer questions, or it was trained on a ready store (`store:PATH`).
     """
     run = Path(run)
     recipe = read_recipe(run)
@@ -112,32 +145,7 @@ def load(run: str | Path) -> Predictor:
     encoder = None
     if recipe.encoder.name != BLIND:
         encoder = encoder_of(recipe.encoder)
-        trained_with = result["encoder"]["fingerprint"]
-        if encoder.fingerprint() != trained_with:
-            raise CheckpointError(
-                f"{run}: trained with {recipe.encoder.name} of fingerprint {trained_with}, but the one here has "
-                f"{encoder.fingerprint()}: other weights or another version; its answers would mean nothing"
-            )
+        trained = replace(spec, name=recipe.encoder.name, fingerprint=result["encoder"]["fingerprint"])
+        if problem := other_encoder(trained, encoder.fingerprint(), encoder.grid_channels):
+            raise CheckpointError(f"{run}: {problem}")
     return Predictor(task, model.eval(), recipe, spec, encoder)
-
-
-def _open(picture: Any) -> Image:
-    from PIL import Image as images
-
-    if isinstance(picture, images.Image):
-        return picture
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
-            raise UsageError(
-                f"a picture as an array must be uint8 of shape (H, W, 3) or (H, W), not {picture.dtype} {picture.shape}"
-            )
-        return images.fromarray(picture)
-    path = Path(picture)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError("missing", f"{path}: no such file") from None
-    except OSError as error:
-        raise ImageError("unreadable", f"{path}: {error.strerror or error}") from None
-    # The file's own colour mode, as in extraction: the published policies differ in when they convert.
-    return decode(data, where=str(path), convert=False)

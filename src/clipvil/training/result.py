@@ -12,6 +12,7 @@ from torch import nn
 
 from clipvil.environment import hardware, package_versions
 from clipvil.features.base import FeatureSource
+from clipvil.features.ready import ready_store
 from clipvil.tasks.base import Prediction, Scores
 from clipvil.training.inputs import Usable, overlap
 from clipvil.training.loop import Position
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
 
 SCHEMA = 1
+UNTRAINED = "nothing to train"
+"""Why the training of a zero-shot run ended at step 0: `stopped.reason` in result.json."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def build_result(
         "best": {"step": position.best_step, "value": position.best_value, "split": "val"},
         "stopped": {"step": position.step, "reason": position.stopped},
         "learning_curve": position.curve,
-        "encoder": {**recipe.encoder.model_dump(mode="json"), **asdict(features.spec)},
+        "encoder": {**_encoder_choices(recipe, features), **asdict(features.spec)},
         "features": describe_features(features),
         "data": {name: describe_split(dataset, chosen[name]) for name, dataset in datasets.items()},
         "overlap_with_train": {name: overlap(chosen["train"].records, chosen[name].records) for name in judged},
@@ -88,6 +91,23 @@ def build_result(
             "evaluation": round(position.evaluation_seconds + watch.seconds["evaluation"], 3),
             "total": watch.total(),
         },
+    }
+
+
+def _encoder_choices(recipe: Recipe, features: FeatureSource) -> dict[str, Any]:
+    """The recipe's encoder section; of a ready store, what its manifest says, since the recipe chose nothing there."""
+    from clipvil.features.store import Store
+
+    chosen = recipe.encoder.model_dump(mode="json")
+    if ready_store(recipe.encoder.name) is None or not isinstance(features, Store):
+        return chosen
+    entry = features.manifest.encoder
+    return {
+        **chosen,
+        "layer": entry.layer,
+        "positions": entry.positions,
+        "channels": entry.preprocess.channels if entry.preprocess else None,
+        "resize": features.manifest.resize,
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,17 +18,18 @@ from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task
+from clipvil.tasks.base import Scores, Task, estimate, trains
 from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, start_trackers
 from clipvil.training.evaluation import predict_all
-from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, usable
-from clipvil.training.loop import Loop, ResumeOptions
+from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, other_encoder, usable
+from clipvil.training.loop import Loop, Position, ResumeOptions
 from clipvil.training.memory import in_memory
+from clipvil.training.partial import PartialPredictions, partial_path
 from clipvil.training.randomness import seed_everything
 from clipvil.training.recipe import Recipe
-from clipvil.training.result import SCHEMA, Judged, Stopwatch, build_result, describe_split
+from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
 from clipvil.training.run_files import (
     RunResult,
     locked,
@@ -54,6 +58,8 @@ def train(
     allow_recipe_change: bool = False,
 ) -> RunResult:
     """Train what a recipe describes, choose the best step on the validation split, judge all splits, write everything.
+
+    A task that trains nothing (zero-shot) is judged at once; stopped in between, it goes on at the next batch.
 
     `datasets` (by split, with at least train and val) and `features` may be passed in ready, so that several runs
     share them. With `resume` an unfinished run goes on where its last checkpoint stands, and a finished one is returned
@@ -108,11 +114,8 @@ def evaluate(
     task, model, assets = restore(run, recipe)
     model.to(best_device())
     spec = EncoderSpec(**assets["encoder"])
-    if features.spec.fingerprint != spec.fingerprint:
-        raise CheckpointError(
-            f"{run}: trained on features of {spec.name} ({spec.fingerprint}), "
-            f"these are of {features.spec.name} ({features.spec.fingerprint})"
-        )
+    if problem := other_encoder(spec, features.spec.fingerprint, features.spec.grid_channels):
+        raise CheckpointError(f"{run}: {problem}")
     chosen = usable(datasets[split].records, features, split, quiet=quiet)
     judged = _Materials(recipe, task, features, datasets, {split: chosen}).judge(model, split, None, quiet)
     write_predictions(out / f"predictions_{split}.jsonl", judged.predictions, judged.scores)
@@ -138,12 +141,15 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
     Raises:
         CheckpointError: the run is not finished, or its files are damaged or do not fit together.
     """
+    if (run / "conversion.json").is_file() and not (run / "assets.json").is_file():
+        raise CheckpointError(f"{run}: converted without vocabularies; convert again with --words and --answers")
     assets = read_json(run / "assets.json")
     task = create_task(recipe.task, recipe.task_settings)
     task.restore(assets["task"])
     seed_everything(recipe.seed, "model")
     model = task.build(recipe.model, EncoderSpec(**assets["encoder"]))
-    load_weights(run / "best.safetensors", model)
+    if trains(task):
+        load_weights(run / "best.safetensors", model)
     return task, model, assets
 
 
@@ -165,22 +171,34 @@ class _Materials:
             "data": {name: dataset.fingerprint for name, dataset in self.datasets.items()},
         }
 
-    def judge(self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool) -> Judged:
-        """Predictions and scores of a split."""
+    def judge(
+        self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool, keep: Path | None = None
+    ) -> Judged:
+        """Predictions and scores of a split. In the folder `keep` predictions are kept as they come, and taken up."""
         records, training = self.chosen[split].records, self.recipe.training
-        predictions = predict_all(
-            self.task,
-            model,
-            records,
-            self.features,
-            batch_size=training.evaluate_batch_size,
-            workers=training.loader_workers,
-            mixed_precision=training.mixed_precision,
-            accelerator=accelerator,
-            label=f"evaluate {split}",
-            quiet=quiet,
-        )
+        with contextlib.ExitStack() as stack:
+            partial = (
+                stack.enter_context(PartialPredictions(partial_path(keep, split), self._key(split))) if keep else None
+            )
+            predictions = predict_all(
+                self.task,
+                model,
+                records,
+                self.features,
+                batch_size=training.evaluate_batch_size,
+                workers=training.loader_workers,
+                mixed_precision=training.mixed_precision,
+                accelerator=accelerator,
+                label=f"evaluate {split}",
+                quiet=quiet,
+                partial=partial,
+            )
         return Judged(predictions, self.task.score(predictions, records) if is_labelled(records) else None)
+
+    def _key(self, split: str) -> str:
+        """Stands for everything that the predictions of a split depend on."""
+        what = [self.recipe.hash(), self.assets(), split, len(self.chosen[split].records)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _train(
@@ -209,24 +227,43 @@ def _train(
     held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
     materials = _Materials(recipe, task, held, datasets, chosen)
     task.prepare(chosen["train"].records)
+    # Before the assets are written: a task without training may have to say which model it found.
+    fixed = None if trains(task) else _untrained(materials, accelerator, quiet)
     if accelerator.is_main_process:
         _write_beginnings(out, recipe, materials.assets(), options)
-    loop = _loop(materials, out, accelerator, quiet)
-    position = loop.run(options)
+    if fixed is None:
+        loop = _loop(materials, out, accelerator, quiet)
+        model, position = loop.model, loop.run(options)
+    else:
+        model, position = fixed, Position(stopped=UNTRAINED)
     watch.lap("training")
-    judged = {name: materials.judge(loop.model, name, accelerator, quiet) for name in chosen if name != "train"}
+    # What was trained has its checkpoints; what was not has nothing to go on from but its predictions so far.
+    keep = out if fixed is not None and accelerator.num_processes == 1 else None
+    judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
-    result = build_result(recipe, loop.model, features, datasets, chosen, judged, position, watch)
+    result = build_result(recipe, model, features, datasets, chosen, judged, position, watch)
     if accelerator.is_main_process:
-        save_weights(out / "best.safetensors", loop.model)
+        if fixed is None:
+            save_weights(out / "best.safetensors", model)
         for name, value in judged.items():
             write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
+            partial_path(out, name).unlink(missing_ok=True)
         # Last: its presence says that the run is finished.
         atomic_write_json(out / "result.json", result)
         _warn_of_overlap(result, quiet)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
+
+
+def _untrained(materials: _Materials, accelerator: Accelerator, quiet: bool) -> nn.Module:
+    """The model of a task that trains nothing, and what asking it will take, said before it begins."""
+    model = materials.task.build(materials.recipe.model, materials.features.spec).to(accelerator.device)
+    asked = [record for name, split in materials.chosen.items() if name != "train" for record in split.records]
+    line = "" if quiet else estimate(materials.task, model, asked)
+    if line:
+        print(line, file=sys.stderr, flush=True)
+    return model
 
 
 def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> Loop:

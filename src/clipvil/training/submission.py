@@ -1,15 +1,42 @@
-"""The files that evaluation servers take, written from a run's predictions and read back to be checked."""
+"""The files that evaluation servers take: written from a run's predictions and read back, or checked as they are."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from clipvil.datasets.base import Row, iter_rows
 from clipvil.errors import DataError, UsageError
+from clipvil.files import atomic_write_json
+from clipvil.tasks.base import Prediction
 from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import load_datasets
 from clipvil.training.run_files import read_predictions, read_recipe
+
+
+@dataclass(frozen=True)
+class Server:
+    """What one server takes: a JSON list of objects with an id and an answer and nothing else, each question once.
+
+    `numeric`: ids are whole numbers in the file, otherwise strings.
+    """
+
+    task: str
+    id_field: str
+    answer_field: str
+    numeric: bool
+    reader: str
+    about: str
+
+
+SERVERS: Mapping[str, Server] = {
+    "vqa2": Server(
+        "vqa", "question_id", "answer", True, "vqa_v2", "VQA v2 on EvalAI: test-dev and test-std take all of test2015"
+    ),
+    "gqa": Server("vqa", "questionId", "prediction", False, "gqa", "GQA on EvalAI: all of submission_all_questions"),
+}
 
 
 def write_submission(run: str | Path, server: str, split: str, out: str | Path | None = None) -> tuple[Path, int]:
@@ -20,51 +47,100 @@ def write_submission(run: str | Path, server: str, split: str, out: str | Path |
         CheckpointError: the split was not predicted yet.
         DataError: a question of the split has no answer, or the file is not what the server takes.
     """
-    run = Path(run)
-    if server not in _SERVERS:
-        raise UsageError(f"unknown server '{server}'; known are {', '.join(_SERVERS)}")
-    wanted, check = _SERVERS[server]
+    run, taken = Path(run), _server(server)
     recipe = read_recipe(run)
-    if recipe.task != wanted:
-        raise UsageError(f"the server {server} judges the task {wanted}, the run {run} is of the task {recipe.task}")
+    if recipe.task != taken.task:
+        raise UsageError(
+            f"the server {server} judges the task {taken.task}, the run {run} is of the task {recipe.task}"
+        )
     predictions = [prediction for prediction, _ in read_predictions(run, split)]
     records = load_datasets(recipe.data, (split,))[split].records
     path = Path(out) if out is not None else run / f"submission_{server}_{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside its place until it was checked: what stands under the right name can be sent.
-    draft = path.with_name(f".{path.name}.draft")
+    draft = path.with_name(f".{path.name}.draft.json")
     try:
-        create_task(recipe.task, recipe.task_settings).submission(predictions, draft)
-        check(draft, path, {record.question_id for record in records})
+        if server == "vqa2":
+            create_task(recipe.task, recipe.task_settings).submission(predictions, draft)
+        else:
+            atomic_write_json(draft, _rows(taken, predictions), indent=None)
+        _check(draft, path, taken, _ids(records))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     return path, len(predictions)
 
 
-def _check_vqa2(draft: Path, path: Path, asked: set[str]) -> None:
-    """The server takes a JSON list of {"question_id": int, "answer": str}, every question of the split once."""
-    rows = json.loads(draft.read_text(encoding="utf-8"))
-    given = [row["question_id"] for row in rows]
-    for number, row in enumerate(rows, start=1):
-        if set(row) != {"question_id", "answer"} or type(row["question_id"]) is not int:
-            raise DataError("is not what the server takes", file=path, row=number)
-        if not isinstance(row["answer"], str) or not row["answer"]:
-            raise DataError("an empty answer", file=path, row=number, field="answer")
-    if len(set(given)) != len(given):
-        raise DataError("a question is answered twice", file=path)
-    missing = {int(key) for key in asked} - set(given)
+def check_submission(path: str | Path, server: str, questions: str | Path) -> int:
+    """Check a file that is there already against the server's questions file; returns how many answers it holds.
+
+    Raises:
+        UsageError: an unknown server.
+        DataError: the file is not what the server takes, or does not answer each of the questions once; names the row.
+    """
+    import importlib
+
+    taken, path = _server(server), Path(path)
+    reader = importlib.import_module(f"clipvil.datasets.{taken.reader}")
+    asked = _ids(reader.read_questions(questions))
+    if path.suffix.lower() != ".json":
+        raise DataError("the server takes a .json file", file=path)
+    return _check(path, path, taken, asked)
+
+
+def _server(name: str) -> Server:
+    if name not in SERVERS:
+        raise UsageError(f"unknown server '{name}'; known are {', '.join(SERVERS)}")
+    return SERVERS[name]
+
+
+def _ids(records: Sequence[Any]) -> set[str]:
+    column = getattr(records, "column", None)
+    return set(column("question_id")) if column is not None else {record.question_id for record in records}
+
+
+def _rows(server: Server, predictions: Sequence[Prediction]) -> list[dict[str, str]]:
+    return [{server.id_field: p.record_id, server.answer_field: p.output} for p in predictions]
+
+
+def _check(file: Path, name: Path, server: Server, asked: Collection[str]) -> int:
+    """Check `file`, called `name` in errors: every question that was asked once, and nothing else."""
+    given: dict[str, int] = {}
+    for row in iter_rows(file):
+        key = _key(Row(row.value, name, row.row), server)
+        if key in given:
+            raise DataError(
+                f"question {key} is answered twice, first in row {given[key]}",
+                file=name,
+                row=row.row,
+                field=server.id_field,
+            )
+        given[key] = row.row
+    missing = [key for key in asked if key not in given]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(asked)} questions have no answer (the first is {min(missing)}); "
+            f"{len(missing)} of {len(asked)} questions have no answer ({_some(missing)}); "
             "the server refuses partial files",
-            file=path,
-            fix="see how many pictures had no features (result.json, data.*.skipped)",
+            file=name,
+            fix="was it another split's, or had pictures no features (result.json, data.*.skipped)?",
         )
-    if len(given) > len(asked):
-        raise DataError(f"answers {len(given) - len(asked)} questions that the split does not ask", file=path)
+    extra = [key for key in given if key not in asked]
+    if extra:
+        raise DataError(f"answers {len(extra)} questions that the split does not ask ({_some(extra)})", file=name)
+    return len(given)
 
 
-_SERVERS: Mapping[str, tuple[str, Callable[[Path, Path, set[str]], None]]] = {
-    "vqa2": ("vqa", _check_vqa2),
-}
+def _key(row: Row, server: Server) -> str:
+    if set(row.value) != {server.id_field, server.answer_field}:
+        raise row.error(f"must be an object with {server.id_field} and {server.answer_field} and nothing else")
+    key = row.value[server.id_field]
+    kind = "a whole number" if server.numeric else "a string"
+    if type(key) is not (int if server.numeric else str):
+        raise row.error(f"must be {kind}, not {key!r}", server.id_field)
+    row.text(server.answer_field)
+    return str(key)
+
+
+def _some(ids: Iterable[str]) -> str:
+    listed = sorted(ids, key=lambda key: (len(key), key))
+    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")

@@ -1,0 +1,183 @@
+"""Splits made of parts: one file each of any corpus of questions, whole or chosen by a list of ids.
+
+A split of a data section is one part (a mapping) or a list of them, read one after the other:
+
+    train:
+      - {questions: train_Q.json, annotations: train_A.json, images: train2014, template: "..."}
+      - {questions: val_Q.json, annotations: val_A.json, images: val2014, template: "...", ids: nominival.json}
+    val: {questions: val_Q.json, annotations: val_A.json, images: val2014, template: "...", ids: minival.json}
+
+`format` inside a part names another corpus than the data section's, as in adding Visual Genome's questions to VQA v2's.
+Beside what its reader takes, each part may have `prefix` (put before its image ids), `ids` and `exclude` (see
+`selection`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipvil.datasets.base import Dataset, known, option, parse_json, read_text
+from clipvil.datasets.cache import cache_folder
+from clipvil.datasets.columns import Joined, Questions, QuestionSequence, Selected, find_double
+from clipvil.datasets.selection import Selection
+from clipvil.errors import DataError
+
+COMMON = ("format", "prefix", "ids", "exclude")
+DATA = ("format", "root", "cache")
+# Format -> module with ENTRIES and read_part.
+_READERS = {
+    "vqa_v2": "clipvil.datasets.vqa_v2",
+    "vqa_cp": "clipvil.datasets.vqa_cp",
+    "visual_genome": "clipvil.datasets.visual_genome",
+    "gqa": "clipvil.datasets.gqa",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a reader is asked for: one part's entries, and where things lie.
+
+    `where` names the part in errors, as `data.train[1]`.
+    """
+
+    entry: Mapping[str, Any]
+    root: Path
+    where: str
+    cache: Path | None
+
+    @property
+    def prefix(self) -> str:
+        """What is put before image ids."""
+        return str(self.entry.get("prefix") or "")
+
+    def path(self, name: str) -> Path:
+        """A required entry as a path."""
+        return self.root / option(self.entry, name, self.where)
+
+    def optional(self, name: str) -> Path | None:
+        """An entry as a path, None when it is absent."""
+        return self.root / self.entry[name] if self.entry.get(name) else None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a reader returns: its records, and the file of a picture by image id without the prefix."""
+
+    records: Questions
+    file_of: Callable[[str], str]
+
+
+class Pictures(Mapping[str, Path]):
+    """Image id to file, in order of first use; paths are made when they are asked for."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
+
+    def __getitem__(self, image_id: str) -> Path:
+        return Path(self._files[image_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def split_names(data: Mapping[str, Any]) -> list[str]:
+    """The entries of the data section that describe a split, train and val first."""
+    names = [key for key in data if key not in DATA]
+    return sorted(names, key=lambda name: ("train", "val").index(name) if name in ("train", "val") else 2)
+
+
+def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
+    """Read one split; see the module's documentation. Raises DataError for whatever is wrong in it."""
+    names = split_names(data)
+    if split not in names:
+        raise DataError(f"there is no split '{split}'", fix=f"the data section has {', '.join(names) or 'none'}")
+    entries = data[split] if isinstance(data[split], Sequence) and not isinstance(data[split], str) else [data[split]]
+    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
+        raise DataError(f"the split '{split}' must be a mapping with 'questions' and more, or a list of such mappings")
+    folder = cache_folder(data.get("cache"))
+    root = Path(data.get("root") or ".")
+    single = len(entries) == 1
+    chosen: list[Questions | Selected] = []
+    files: dict[str, str] = {}
+    selection = Selection(root)
+    for number, entry in enumerate(entries):
+        where = f"data.{split}" if single else f"data.{split}[{number}]"
+        request = Request(entry, root, where, folder)
+        part = _read(corpus, request)
+        records = selection.apply(part.records, entry, request.prefix, where)
+        _add_files(files, records.image_ids(), part, request)
+        chosen.append(records)
+    selection.check()
+    joined: QuestionSequence = chosen[0] if single else Joined(chosen)
+    if not single:
+        _check_unique(joined.column("question_id"), split)
+    if not len(joined):
+        raise DataError(f"the split '{split}' holds no questions")
+    return Dataset(corpus, split, joined, Pictures(files))
+
+
+def _read(corpus: str, request: Request) -> Part:
+    name = request.entry.get("format") or corpus
+    if name not in _READERS:
+        raise DataError(
+            f"the recipe's {request.where} section names the format {name!r}", fix=f"known are {', '.join(_READERS)}"
+        )
+    module = importlib.import_module(_READERS[name])
+    known(request.entry, (*module.ENTRIES, *COMMON), request.where)
+    part: Part = module.read_part(request)
+    return part
+
+
+def _add_files(files: dict[str, str], image_ids: Iterable[str], part: Part, request: Request) -> None:
+    cut = len(request.prefix)
+    for image_id in image_ids:
+        path = part.file_of(image_id[cut:])
+        there = files.setdefault(image_id, path)
+        if there != path:
+            raise DataError(
+                f"the recipe's {request.where} section gives picture {image_id} the file {path}, an earlier {there}",
+                fix="give one of the parts a 'prefix'",
+            )
+
+
+def _check_unique(ids: Sequence[str], split: str) -> None:
+    double = find_double(ids)
+    if double is not None:
+        raise DataError(f"question {ids[double[0]]} stands in two parts of the split '{split}'")
+
+
+def picture_files(request: Request, default: str) -> Callable[[str], str]:
+    """The file of a picture by image id, from the entries `images`, `files` and `template`."""
+    folder = str(request.root / (request.entry.get("images") or "."))
+    if request.entry.get("files"):
+        path = request.path("files")
+        table = parse_json(read_text(path), file=path)
+        if not isinstance(table, dict):
+            raise DataError("must be an object from image id to file name", file=path)
+
+        def look_up(image: str) -> str:
+            if not isinstance(table.get(image), str):
+                raise DataError(f"no file name for picture {image}", file=path)
+            return os.path.join(folder, table[image])  # noqa: PTH118 - a hundred thousand Paths would take a second
+
+        return look_up
+    template = str(request.entry.get("template") or default)
+
+    def fill(image: str) -> str:
+        try:
+            name = template.format(int(image) if image.isdecimal() else image)
+        except (ValueError, IndexError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"the template {template!r} does not fit picture {image} ({error})", field="template"
+            ) from None
+        return os.path.join(folder, name)  # noqa: PTH118 - as above
+
+    return fill
