@@ -104,14 +104,16 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def parse_json(text: str, *, file: str | Path, row: int | None = None, object_hook: Any = None) -> Any:
+def parse_json(
+    text: str, *, file: str | Path, row: int | None = None, object_hook: Any = None, object_pairs_hook: Any = None
+) -> Any:
     """Strict JSON: NaN and Infinity are refused. Raises DataError saying where it breaks."""
 
     def refuse(constant: str) -> Any:
         raise DataError(f"{constant} is not JSON", file=file, row=row)
 
     try:
-        return json.loads(text, parse_constant=refuse, object_hook=object_hook)
+        return json.loads(text, parse_constant=refuse, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}" if row is None else row
         cut = error.pos >= len(text.rstrip()) - 1
