@@ -24,6 +24,7 @@ _COMMANDS = (
     "predict",
     "submit",
     "score",
+    "captions",
     "convert",
     "mini",
     "encoders",

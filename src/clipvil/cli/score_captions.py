@@ -39,7 +39,7 @@ def captions(
         None,
         "--metrics",
         metavar="NAME ...",
-        help="BLEU-1 to BLEU-4 (or BLEU), ROUGE-L, CIDEr-D, CIDEr, METEOR, SPICE, or all [default: those without Java].",
+        help="BLEU-1 to BLEU-4 (or BLEU), ROUGE-L, CIDEr-D, CIDEr, METEOR, SPICE, all [default: those without Java].",
     ),
     json: Path | None = typer.Option(None, "--json", help="Also write everything, picture by picture, to this file."),
     missing: str = typer.Option(

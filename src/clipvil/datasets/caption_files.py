@@ -17,6 +17,7 @@ from clipvil.datasets.base import Row, iter_rows, parse_json, read_text
 from clipvil.datasets.flickr import read_flickr
 from clipvil.datasets.karpathy import read_karpathy_value
 from clipvil.errors import DataError
+from clipvil.records import Caption
 
 _TEXT_FILES = (".txt", ".token")
 
@@ -48,6 +49,20 @@ def read_references(path: str | Path, *, split: str | None = None) -> References
     if not out.captions:
         raise DataError("holds no captions", file=path)
     return out
+
+
+def read_training_captions(path: str | Path, *, split: str = "train") -> tuple[list[Caption], list[Caption]]:
+    """Captions as records: those of the split, and all of the file. Only a Karpathy file has splits of its own."""
+    if Path(path).suffix.lower() == ".json":
+        value = _parsed(path)
+        if isinstance(value, dict) and isinstance(value.get("images"), list) and "annotations" not in value:
+            parts = read_karpathy_value(value, path)
+            if split not in parts:
+                raise DataError(f"has no split '{split}'", file=path, fix=f"--split is one of {', '.join(parts)}")
+            return parts[split][0], [record for records, _ in parts.values() for record in records]
+    given = read_references(path).captions
+    records = [Caption(key, text, f"{key}#{k}") for key, texts in given.items() for k, text in enumerate(texts)]
+    return records, records
 
 
 def _from_json(value: Any, path: str | Path, split: str | None, out: References) -> None:

@@ -49,7 +49,9 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
         # Row numbers start over in each file, so ids made from them carry the split's name.
         records = read_captions(path, prefix=f"{split}/")
     folder = root / data["images"] if data.get("images") else path.parent
-    return Dataset("custom_captions", split, records, {i: folder / i for i in dict.fromkeys(r.image_id for r in records)})
+    return Dataset(
+        "custom_captions", split, records, {i: folder / i for i in dict.fromkeys(r.image_id for r in records)}
+    )
 
 
 def read_captions(path: str | Path, *, prefix: str = "") -> list[Caption]:

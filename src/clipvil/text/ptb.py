@@ -46,7 +46,9 @@ def tokenize(captions: Iterable[str], *, mode: Mode = "official") -> list[str]:
 
     Raises UsageError for an unknown mode.
     """
-    return [" ".join(token for token in tokens if token not in PUNCTUATION) for tokens in all_tokens(captions, mode=mode)]
+    return [
+        " ".join(token for token in tokens if token not in PUNCTUATION) for tokens in all_tokens(captions, mode=mode)
+    ]
 
 
 def all_tokens(captions: Iterable[str], *, mode: Mode = "official") -> list[list[str]]:

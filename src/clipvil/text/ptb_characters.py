@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import unicodedata
 
-LETTER, CAPITAL, DIGIT, MARK, SYMBOL, DROPPED, SPACE = "\u00e9", "\u00c9", "\u0660", "\u0300", "\u00a7", "\u0081", "\u2003"
+LETTER, CAPITAL, DIGIT, MARK, SYMBOL, DROPPED, SPACE = (
+    "\u00e9",
+    "\u00c9",
+    "\u0660",
+    "\u0300",
+    "\u00a7",
+    "\u0081",
+    "\u2003",
+)
 """The stand-ins. A `MARK` (accents, vowel signs) begins and continues words of letters but does not follow a digit."""
 # Each of these has a meaning of its own in some pattern and stands for itself.
 _THEMSELVES = frozenset(

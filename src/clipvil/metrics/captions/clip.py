@@ -27,9 +27,7 @@ def clip_score(pictures: npt.ArrayLike, captions: npt.ArrayLike) -> Floats:
     return out
 
 
-def ref_clip_score(
-    pictures: npt.ArrayLike, captions: npt.ArrayLike, references: Sequence[npt.ArrayLike]
-) -> Floats:
+def ref_clip_score(pictures: npt.ArrayLike, captions: npt.ArrayLike, references: Sequence[npt.ArrayLike]) -> Floats:
     """RefCLIPScore (N,): the harmonic mean of CLIPScore and the best cosine (at least 0) to a reference.
 
     `references` has the embeddings (R, D) of one picture's references an item.

@@ -20,6 +20,8 @@ from clipvil.files import atomic_write
 from clipvil.metrics.captions.bleu import bleu_counts
 from clipvil.metrics.captions.cider import cider_d, inverse_frequencies
 from clipvil.metrics.captions.ngrams import ORDERS, Bags, Floats, Ints, Pairs, Sentences, count_ngrams
+from clipvil.records import Caption
+from clipvil.text.caption_vocabulary import CaptionVocabulary, caption_words
 
 END = 0
 KIND = "clipvil-caption-frequencies"
@@ -116,6 +118,15 @@ class DocumentFrequencies:
         return cls(int(documents), keys, counts, metadata.get("vocabulary", ""))
 
 
+def count_frequencies(records: Iterable[Caption], vocabulary: CaptionVocabulary) -> DocumentFrequencies:
+    """Document frequencies of the captions' words in this vocabulary, pictures in order of first appearance."""
+    records = list(records)
+    per_picture: dict[str, list[list[int]]] = {}
+    for record, words in zip(records, caption_words(records), strict=True):
+        per_picture.setdefault(record.image_id, []).append(vocabulary.encode(words))
+    return DocumentFrequencies.build(per_picture.values(), vocabulary=vocabulary.fingerprint())
+
+
 @dataclass(frozen=True)
 class CaptionReward:
     """`cider` times CIDEr-D plus `bleu` times sentence BLEU-4 of sampled captions."""
@@ -124,9 +135,7 @@ class CaptionReward:
     cider: float = 1.0
     bleu: float = 0.0
 
-    def __call__(
-        self, samples: npt.ArrayLike, references: Sequence[npt.ArrayLike], pictures: npt.ArrayLike
-    ) -> Floats:
+    def __call__(self, samples: npt.ArrayLike, references: Sequence[npt.ArrayLike], pictures: npt.ArrayLike) -> Floats:
         """Rewards (N,) of `samples` (N, T) word ids.
 
         `references` has the rows (R, L) of one picture an item, and `pictures` (N,) says which item each sample is
@@ -135,9 +144,7 @@ class CaptionReward:
         rows = np.asarray(samples)
         said = _sentences(rows)
         pairs, given = _reference_pairs(references, np.asarray(pictures, dtype=np.int64))
-        both = Sentences(
-            np.concatenate([said.words, given.words]), np.concatenate([said.lengths, given.lengths])
-        )
+        both = Sentences(np.concatenate([said.words, given.words]), np.concatenate([said.lengths, given.lengths]))
         border, end = len(said), len(both)
         bags, idf = self._bags(both)
         mine, theirs = [b.part(0, border) for b in bags], [b.part(border, end) for b in bags]
