@@ -10,8 +10,8 @@ Data section:
     val: Flickr_8k.devImages.txt
     test: Flickr_8k.testImages.txt
 
-Without lists the pictures are held out by a hash: `holdout: {val: 0.1, test: 0.1}` (default) and `seed: 0`. For Karpathy's
-splits of these corpora use the format `karpathy`.
+Without lists the pictures are held out by a hash: `holdout: {val: 0.1, test: 0.1}` (default) and `seed: 0`. For
+Karpathy's splits of these corpora use the format `karpathy`.
 
 Three kinds of caption files are told apart by their first line: `name.jpg#0<TAB>caption`; a CSV with the columns
 `image,caption`; and `image_name| comment_number| comment`. Image ids are file names.

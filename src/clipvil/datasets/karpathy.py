@@ -1,4 +1,4 @@
-"""The split files of Karpathy and Fei-Fei (2015): `dataset_coco.json`, `dataset_flickr8k.json`, `dataset_flickr30k.json`.
+"""The split files of Karpathy and Fei-Fei (2015): `dataset_coco.json`, and those of Flickr8k and Flickr30k.
 
 Data section:
 

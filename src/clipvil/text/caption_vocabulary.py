@@ -1,4 +1,4 @@
-"""Words of captions as numbers, as the published captioner has them: 0 is start, end and padding at once, unknown is last.
+"""Words of captions as numbers, as the published captioner has them: 0 is start, end and padding, unknown is last.
 
 The published rule for COCO (Karpathy's file, whose tokens are used): words are counted over all splits, those that come
 more than five times are kept, in order of appearance, and all others share one last row.
@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import parse_json, read_text
 from clipvil.errors import DataError
 from clipvil.files import atomic_write_json
 from clipvil.records import Caption
@@ -95,5 +94,9 @@ class CaptionVocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> CaptionVocabulary:
-        """Read what `save` wrote."""
-        return cls.from_json(parse_json(read_text(path), file=path), file=path)
+        """Read what `save` wrote. Raises DataError for anything else."""
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"cannot read the vocabulary ({error})", file=path) from None
+        return cls.from_json(value, file=path)

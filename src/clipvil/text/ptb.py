@@ -1,8 +1,8 @@
 """Penn Treebank tokenisation as the COCO caption evaluation uses it, without Java.
 
-Equal to CoreNLP 3.4.1's `PTBTokenizer -preserveLines -lowerCase` and the removal of the official punctuation tokens that
-follows it. The original tokenises all captions as one text, a line each, and looks past the end of a line: whether "at 5
-p.m." gets a period of its own depends on the first word of the next caption. Modes:
+Equal to CoreNLP 3.4.1's `PTBTokenizer -preserveLines -lowerCase` and the removal of the official punctuation tokens
+that follows it. The original tokenises all captions as one text, a line each, and looks past the end of a line: whether
+"at 5 p.m." gets a period of its own depends on the first word of the next caption. Modes:
 
 - `official`: the same, next caption included, so the order of the captions matters as it does there. A caption with
   another line separator than "\\n" (a carriage return, U+2028) shifts all later captions of the original; here it

@@ -148,16 +148,16 @@ def _dashes(text: str) -> list[str]:
     return ["--"] if 2 <= len(text) <= 4 else [text]
 
 
-_PLAIN_QUOTES = (
-    dict.fromkeys("\x92\u2019\u203a", "'")
-    | dict.fromkeys("\x94\u201d\xbb", "''")
-    | dict.fromkeys("\x91\u2018\u201b\u2039", "`")
-    | dict.fromkeys("\x93\u201c\xab", "``")
-)
+_PLAIN_QUOTES: dict[int, str] = {
+    **dict.fromkeys(map(ord, "\x92\u2019\u203a"), "'"),
+    **dict.fromkeys(map(ord, "\x94\u201d\xbb"), "''"),
+    **dict.fromkeys(map(ord, "\x91\u2018\u201b\u2039"), "`"),
+    **dict.fromkeys(map(ord, "\x93\u201c\xab"), "``"),
+}
 
 
 def _quotes(text: str) -> list[str]:
-    return [text.replace("&apos;", "'").translate(str.maketrans(_PLAIN_QUOTES))]
+    return [text.replace("&apos;", "'").translate(_PLAIN_QUOTES)]
 
 
 _FRACTIONS = {"\xbc": "1/4", "\xbd": "1/2", "\xbe": "3/4", "\u2153": "1/3", "\u2154": "2/3"}
@@ -182,13 +182,15 @@ def _words() -> list[_Row]:
         ("nN'\x92\u2019&", rf"{_APOS}[nN]{_APOS}?|{_APOS}(?i:em|till?|cause)|{_APOS}[2-9]0s", "", _raw),
         (
             "A-Za-z",
-            rf"[lLdDjJ]{_APOS}|(?i:dunkin|somethin|ol){_APOS}|[A-HJ-XZn]{_APOS}[{_P}]{{2,}}|(?i:o){_APOS}(?i:clock)|"
+            rf"[lLdDjJ]{_APOS}|(?i:dunkin|somethin|ol){_APOS}|[A-HJ-XZn]{_APOS_LIKE}[{_P}]{{2,}}|(?i:o){_APOS}(?i:clock)|"
             rf"(?i:c){_APOS}(?i:mon)|(?i:s){_APOS}(?i:mores)|(?i:e|o|ne){_APOS}(?i:er)|(?i:ma){_APOS}(?i:am)|"
             rf"(?i:cap){_APOS}(?i:n)|(?i:li|nat){_APOS}(?i:l)|(?i:ev){_APOS}(?i:ry)",
             "",
             _raw,
         ),
         ("yY", rf"[yY]{_APOS}", f"[{_P}]", _raw),
+        # Between a vowel and a vowel or a capital ("Hawai'i", "Ka'Anapali").
+        (_P, rf"[{_P}]+[aeiouyAEIOUY]{_APOS_LIKE}[aeiouA-Z][{_P}]*", "", _raw),
     ]
 
 
@@ -197,7 +199,7 @@ def _addresses() -> list[_Row]:
     return [
         ("h", f"https?://{_IN_URL}+{_ENDS_URL}", "", _raw),
         ("w", rf'www\.(?:[^ \t\n\f\r"<>|.!?(){{}},]+\.)+[a-zA-Z]{{2,4}}{tail}', "", _raw),
-        (f"{_P}%&*+#~{MARK}\xad", rf"(?:{_IN_HOST}+\.)+(?:com|net|org|edu){tail}", "", _raw),
+        ("A-Za-z%&*+#~\x80-\uffff", rf"(?:{_IN_HOST}+\.)+(?:com|net|org|edu){tail}", "", _raw),
         (
             "A-Za-z0-9<&",
             r'(?:<|&lt;)?[a-zA-Z0-9][^ \t\n\f\r"<>|(){}\xa0]*@(?:[^ \t\n\f\r"<>|(){}.\xa0]+\.)*'
@@ -246,7 +248,7 @@ def _periods() -> list[_Row]:
         ("A-Za-z", ending, r"[\s\S]{2}", _raw),
         ("A-Za-z", ending, "", _raw),
         ("A-Za-z", rf"{_either(_TITLES)}\.", "", _raw),
-        ("A-Za-z", rf"{_either(_NUMBERED)}\.", rf"{_GAPS}*[{_D}]", _raw),
+        ("A-Za-z", rf"{_either(_NUMBERED)}\.", rf"{_GAPS}?[{_D}]", _raw),
         ("A-Za-z", rf"{_ACRONYM}\.", "", _raw),
         (_P + _D, rf"[{_P}{_D}]+(?:\.[{_P}{_D}]+)*\.{_either(_FILES)}", rf"(?:{_GAPS}|[.?!,])", _raw),
         (_W1 + _D, rf"(?:{_WORD}|{_THING})\.", "[,;:\u3001]", _same),

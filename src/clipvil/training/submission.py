@@ -20,8 +20,8 @@ from clipvil.training.run_files import read_predictions, read_recipe
 class Server:
     """What one server takes: a JSON list of objects with an id and an answer and nothing else, each question once.
 
-    `numeric`: ids are whole numbers in the file, otherwise strings. `noun` is what is answered: a question, or a picture
-    that gets a caption.
+    `numeric`: ids are whole numbers in the file, otherwise strings. `noun` is what is answered: a question, or a
+    picture that gets a caption.
     """
 
     task: str
@@ -45,7 +45,7 @@ SERVERS: Mapping[str, Server] = {
         "caption",
         True,
         "coco_captions",
-        "COCO captions: all of val2014 and of test2014, a file each, as captions_<split>2014_<name>_results.json in a zip",
+        "COCO captions: all of val2014 and test2014, each as captions_<split>2014_<name>_results.json in one zip",
         "picture",
         "image_id",
     ),

@@ -1,4 +1,4 @@
-"""Caption metrics equal to the COCO evaluation's: BLEU, ROUGE-L, CIDEr(-D), METEOR, SPICE, CLIPScore, and the reward."""
+"""Caption metrics equal to the COCO evaluation's: BLEU, ROUGE-L, CIDEr(-D), METEOR, SPICE, CLIPScore, the reward."""
 
 from clipvil.metrics.captions.clip import clip_score, ref_clip_score
 from clipvil.metrics.captions.native import TokenisedCorpus
