@@ -227,8 +227,8 @@ def _numbers() -> list[_Row]:
         (_D, rf"(?:[{_D}]{{1,4}}[- \xa0])?[{_D}]{{1,4}}(?:\\?/|\u2044)[{_D}]{{1,4}}", "", _no_break),
         ("\xbc\xbd\xbe\u2153\u2154", "[\xbc\xbd\xbe\u2153\u2154]", "", _by(_FRACTIONS)),
         (
-            "aAcCpPS-",
-            r"-(?i:RRB|LRB|RCB|LCB|RSB|LSB)-|(?i:C\.D\.s|pro-|anti-)|S(?:&|&amp;)P-500|S(?:&|&amp;)Ls",
+            "aAcCfFpPS-",
+            r"[cCfF]#|[cC]\+\+|-(?i:RRB|LRB|RCB|LCB|RSB|LSB)-|(?i:C\.D\.s|pro-|anti-)|S(?:&|&amp;)P-500|S(?:&|&amp;)Ls",
             "",
             _ampersand,
         ),
