@@ -9,7 +9,7 @@ import pytest
 
 from clipvil.errors import DataError
 from clipvil.metrics.captions import CaptionReward, DocumentFrequencies
-from clipvil.metrics.captions.reward import LARGEST_ID, count_frequencies
+from clipvil.metrics.captions.reward import KIND, LARGEST_ID, VERSION, count_frequencies
 from clipvil.records import Caption
 from clipvil.text.caption_vocabulary import CaptionVocabulary
 from tests.shared import shared
@@ -127,7 +127,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"a": np.zeros(1)}, path)
     with pytest.raises(DataError, match="not a file of document frequencies"):
         DocumentFrequencies.load(path)
-    metadata = {"kind": "clipvil-caption-frequencies", "version": "1", "documents": "3"}
+    metadata = {KIND: json.dumps({"version": VERSION, "documents": 3, "vocabulary": ""})}
     arrays = {
         f"{name}_{k}": np.zeros(2 + (k == 3 and name == "keys"), np.int64)
         for k in range(1, 5)

@@ -7,10 +7,12 @@ in the published training; document frequencies come from unclipped captions, ea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,7 @@ from clipvil.text.caption_vocabulary import CaptionVocabulary, caption_words
 
 END = 0
 KIND = "clipvil-caption-frequencies"
-VERSION = "1"
+VERSION = 1
 # Four ids share 64 bits, and 0 must stay free to mean "no word".
 LARGEST_ID = (1 << 16) - 2
 
@@ -85,14 +87,10 @@ class DocumentFrequencies:
             # As signed numbers, which every reader of safetensors knows.
             tensors[f"keys_{order}"] = self.keys[order - 1].view(np.int64)
             tensors[f"counts_{order}"] = self.counts[order - 1]
-        metadata = {
-            "kind": KIND,
-            "version": VERSION,
-            "documents": str(self.documents),
-            "vocabulary": self.vocabulary,
-        }
+        about = {"version": VERSION, "documents": self.documents, "vocabulary": self.vocabulary}
+        # One entry, because several stand in no fixed order and the bytes would differ from run to run.
         with atomic_write(path) as stream:
-            stream.write(save(tensors, metadata=metadata))
+            stream.write(save(tensors, metadata={KIND: json.dumps(about, sort_keys=True)}))
 
     @classmethod
     def load(cls, path: str | Path) -> DocumentFrequencies:
@@ -101,8 +99,8 @@ class DocumentFrequencies:
 
         try:
             with safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("kind") != KIND or metadata.get("version") != VERSION:
+                about = _about((file.metadata() or {}).get(KIND))
+                if about is None:
                     raise DataError("not a file of document frequencies", file=path)
                 keys = tuple(np.asarray(file.get_tensor(f"keys_{order}")).view(np.uint64) for order in ORDERS)
                 counts = tuple(np.asarray(file.get_tensor(f"counts_{order}")).astype(np.int32) for order in ORDERS)
@@ -112,10 +110,21 @@ class DocumentFrequencies:
                 file=path,
                 fix="write it with `clipvil captions document-frequencies`",
             ) from None
-        documents = metadata.get("documents", "")
-        if not documents.isdecimal() or any(k.shape != c.shape for k, c in zip(keys, counts, strict=True)):
+        if any(k.shape != c.shape for k, c in zip(keys, counts, strict=True)):
             raise DataError("damaged document frequencies", file=path)
-        return cls(int(documents), keys, counts, metadata.get("vocabulary", ""))
+        return cls(about["documents"], keys, counts, about["vocabulary"])
+
+
+def _about(text: str | None) -> dict[str, Any] | None:
+    """What stands beside the tensors; None where it is not what `save` writes."""
+    try:
+        value = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(value, dict) and value.get("version") == VERSION
+    if not good or not isinstance(value.get("documents"), int) or not isinstance(value.get("vocabulary"), str):
+        return None
+    return cast("dict[str, Any]", value)
 
 
 def count_frequencies(records: Iterable[Caption], vocabulary: CaptionVocabulary) -> DocumentFrequencies:
