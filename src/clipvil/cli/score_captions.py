@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from clipvil.metrics.captions import CaptionScore
 
 
+_CLIP = ("CLIPScore", "RefCLIPScore")
+
+
 class _Command(TyperCommand):
     """Takes `--metrics A B` as well as `--metrics A --metrics B`."""
 
@@ -39,7 +42,8 @@ def captions(
         None,
         "--metrics",
         metavar="NAME ...",
-        help="BLEU-1 to BLEU-4 (or BLEU), ROUGE-L, CIDEr-D, CIDEr, METEOR, SPICE, all [default: those without Java].",
+        help="BLEU-1 to BLEU-4 (or BLEU), ROUGE-L, CIDEr-D, CIDEr [these by default], METEOR, SPICE, all; "
+        "CLIPScore and RefCLIPScore with --store.",
     ),
     json: Path | None = typer.Option(None, "--json", help="Also write everything, picture by picture, to this file."),
     missing: str = typer.Option(
@@ -47,6 +51,9 @@ def captions(
     ),
     split: str | None = typer.Option(None, "--split", help="Which split of a Karpathy file [default: test]."),
     tokenised: bool = typer.Option(False, "--tokenised", help="Both files hold tokens already, separated by blanks."),
+    store: Path | None = typer.Option(
+        None, "--store", help="Features of the pictures, for CLIPScore and RefCLIPScore."
+    ),
     mode: str = typer.Option("official", "--mode", help="Tokenizer: official (as COCO's, a batch) or alone."),
     seed: int = typer.Option(0, "--seed", help="Of the bootstrap that makes the intervals."),
 ) -> None:
@@ -56,39 +63,57 @@ def captions(
     from clipvil.datasets.caption_files import read_references, read_said
     from clipvil.errors import UsageError
     from clipvil.files import atomic_write_json
-    from clipvil.metrics.captions import caption_scores
     from clipvil.text.ptb import Mode
 
     if mode not in get_args(Mode):
         raise UsageError(f"unknown mode '{mode}'; choose one of {', '.join(get_args(Mode))}")
-    wanted = _metrics(metrics)
+    wanted = _metrics(metrics, store)
     given, said = read_references(references, split=split), read_said(predictions)
     notes = _match(said, given, predictions, missing)
     notes += _oddities(said, given)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
 
-    def score(ids: Sequence[str]) -> dict[str, CaptionScore]:
-        return caption_scores(
-            {i: said[i] for i in ids},
-            {i: given.captions[i] for i in ids},
-            wanted,
-            mode=cast("Mode", mode),
-            tokenised=tokenised,
-            seed=seed,
-        )
-
-    everything = score(list(given.captions))
+    tokens: dict[str, Any] = {"mode": cast("Mode", mode), "tokenised": tokenised, "seed": seed}
+    everything = _score(list(given.captions), said, given, wanted, store, tokens)
     _print("all", everything)
     domains: dict[str, dict[str, CaptionScore]] = {}
     for domain in sorted({given.domains[i] for i in given.captions if i in given.domains}):
-        domains[domain] = score([i for i in given.captions if given.domains.get(i) == domain])
+        ids = [i for i in given.captions if given.domains.get(i) == domain]
+        domains[domain] = _score(ids, said, given, wanted, store, tokens)
         _print(domain, domains[domain])
     if json is not None:
         atomic_write_json(json, _report(everything, domains, notes, mode if not tokenised else "none"))
 
 
-def _metrics(asked: Sequence[str] | None) -> list[str]:
+def _score(
+    ids: Sequence[str],
+    said: Mapping[str, str],
+    given: References,
+    wanted: Sequence[str],
+    store: Path | None,
+    tokens: Mapping[str, Any],
+) -> dict[str, CaptionScore]:
+    """The wanted metrics, in their order, over these pictures."""
+    from clipvil.metrics.captions import caption_scores
+
+    captions, references = {i: said[i] for i in ids}, {i: given.captions[i] for i in ids}
+    plain = [metric for metric in wanted if metric not in _CLIP]
+    found = caption_scores(captions, references, plain, **tokens) if plain else {}
+    if len(plain) < len(wanted):
+        # Only here, since these load torch and an encoder.
+        from clipvil.features.store import Store
+        from clipvil.tasks.clip_scores import clip_scores, text_side
+
+        assert store is not None
+        features = Store.open(store)
+        typer.echo(f"CLIPScore with {features.spec.name}", err=True)
+        compared = references if "RefCLIPScore" in wanted else None
+        found |= clip_scores(captions, features, text_side(features.spec), compared, seed=tokens["seed"])
+    return {metric: found[metric] for metric in wanted}
+
+
+def _metrics(asked: Sequence[str] | None, store: Path | None) -> list[str]:
     """Names as they are written in the results; any case, commas and the groups BLEU and all are understood."""
     from clipvil.errors import UsageError
     from clipvil.metrics.captions.scores import BLEU, METRICS, NATIVE
@@ -96,12 +121,15 @@ def _metrics(asked: Sequence[str] | None) -> list[str]:
     names = [name for part in asked or [] for name in part.split(",") if name]
     if not names:
         return list(NATIVE)
-    known = {metric.lower(): (metric,) for metric in METRICS} | {"bleu": BLEU, "all": METRICS}
+    known = {metric.lower(): (metric,) for metric in (*METRICS, *_CLIP)} | {"bleu": BLEU, "all": METRICS}
     out: dict[str, None] = {}
     for name in names:
         if name.lower() not in known:
-            raise UsageError(f"unknown metric '{name}'; known are {', '.join(METRICS)}, BLEU and all")
+            raise UsageError(f"unknown metric '{name}'; known are {', '.join((*METRICS, *_CLIP))}, BLEU and all")
         out |= dict.fromkeys(known[name.lower()])
+    clip = next((metric for metric in out if metric in _CLIP), None)
+    if clip is not None and store is None:
+        raise UsageError(f"{clip} compares captions with pictures: name their features with --store")
     return list(out)
 
 
