@@ -64,6 +64,12 @@ def test_official_looks_at_the_next_caption() -> None:
     assert all_tokens(["At 5 p.m.", "", " ", "A dog runs"])[0] == ["at", "5", "p.m.", "."]
     assert all_tokens(["Smith Inc.", "Dogs"])[0] == ["smith", "inc.", "."]
     assert all_tokens(["On Main St.", "Dogs"])[0] == ["on", "main", "st."]
+    # At the very end there is nothing to look at.
+    assert all_tokens(["At Smith Inc."])[0] == ["at", "smith", "inc.", "."]
+    assert all_tokens(["At Smith Inc.", "x"])[0] == ["at", "smith", "inc."]
+    assert all_tokens(["x Inc.5"])[0] == ["x", "inc.", ".5"]
+    assert all_tokens(["x :)"])[0] == ["x", ":", "-rrb-"]
+    assert all_tokens(["x :)", "y"])[0] == ["x", ":-rrb-"]
     assert all_tokens(["At 5 p.m.", "A dog runs"], mode="alone")[0] == ["at", "5", "p.m."]
 
 

@@ -113,7 +113,7 @@ def _longest(shape: str, text: str, place: int) -> tuple[list[str], int]:
         match = rule.pattern.match(shape, place)
         if match is not None and match.end() > best:
             best, end, chosen = match.end(), match.end(1), rule
-    return (chosen.action(text[place:end]) if chosen is not None else []), end
+    return (chosen.action(text[place:end]), end - chosen.back) if chosen is not None else ([], end)
 
 
 def _rules_of(character: str) -> tuple[Rule, ...]:

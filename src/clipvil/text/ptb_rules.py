@@ -18,11 +18,15 @@ Action = Callable[[str], list[str]]
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern over stand-in characters, what it can begin with, and what tokens its text becomes."""
+    """A pattern over stand-in characters, what it can begin with, and what tokens its text becomes.
+
+    `back` characters at the end of the text are read once more, for the next token.
+    """
 
     first: re.Pattern[str]
     pattern: re.Pattern[str]
     action: Action
+    back: int = 0
 
     def may_start(self, character: str) -> bool:
         """Whether a match can begin with this character."""
@@ -124,8 +128,8 @@ def _cut(length: int) -> Action:
 
 
 def _with_period(text: str) -> list[str]:
-    """An abbreviation that ends its sentence keeps its period, and another one follows; a single letter gives it up."""
-    return [text[:-1], "."] if len(text) == 2 else [text, "."]
+    """An abbreviation that ends its sentence: its period is read once more, and only a single letter gives it up."""
+    return [text[:-1]] if len(text) == 2 else [text]
 
 
 def _ampersand(text: str) -> list[str]:
@@ -177,7 +181,7 @@ def _words() -> list[_Row]:
         ("&", "&amp;", "", _literally("&")),
         ("&", r"&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq|#[0-9]+);", "", _raw),
         (_W1, _WORD, _SHORT, _same),
-        ("A-Za-z\xad", r"[A-Za-z\xad]*[A-MO-Za-mo-z]", _NOT, _same),
+        ("A-Za-z\xad", r"[A-Za-z\xad]*[A-MO-Za-mo-z]\xad*", _NOT, _same),
         (_W1, _WORD, "", _same),
         ("nN'\x92\u2019&", rf"{_APOS}[nN]{_APOS}?|{_APOS}(?i:em|till?|cause)|{_APOS}[2-9]0s", "", _raw),
         (
@@ -246,7 +250,8 @@ def _periods() -> list[_Row]:
         ("A-Za-z", ending, rf"{_GAPS}(?:{_GAPS}|[A-Z{CAPITAL}]|{_TAG})", _with_period),
         # The two characters behind count, so that this wins against a longer word ("Inc.5").
         ("A-Za-z", ending, r"[\s\S]{2}", _raw),
-        ("A-Za-z", ending, "", _raw),
+        # Where fewer are left, the whole text is at its end, and so is the sentence.
+        ("A-Za-z", ending, "", _with_period),
         ("A-Za-z", rf"{_either(_TITLES)}\.", "", _raw),
         ("A-Za-z", rf"{_either(_NUMBERED)}\.", rf"{_GAPS}?[{_D}]", _raw),
         ("A-Za-z", rf"{_ACRONYM}\.", "", _raw),
@@ -301,7 +306,8 @@ def _signs() -> list[_Row]:
 
 def _compiled(rows: Sequence[_Row]) -> tuple[Rule, ...]:
     return tuple(
-        Rule(re.compile(f"[{first}]"), re.compile(f"({main})({ahead})"), action) for first, main, ahead, action in rows
+        Rule(re.compile(f"[{first}]"), re.compile(f"({main})({ahead})"), action, int(action is _with_period))
+        for first, main, ahead, action in rows
     )
 
 
