@@ -20,7 +20,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-# The main job: three encoders and a question-only floor on the miniature world, table and report.
+# The main job on the miniature world: three encoders, two models, a question-only floor and CLIP asked directly.
 demo: install
 	$(BIN)/clipvil compare mini --out $(OUT)
 
@@ -35,6 +35,8 @@ check: install-dev
 
 bench: install-dev
 	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/vqa_metric.py
+	$(BIN)/python benchmarks/read_vqa.py --out $(or $(TMPDIR),/tmp)/clipvil-read-vqa
 
 # Trains both miniature encoders anew (within an hour on 2 cores); docs/miniature-world.md has the protocol.
 mini-weights: install

@@ -2,13 +2,15 @@
 
     python benchmarks/kill.py [FOLDER] [--pictures 300] [--kills 10] [--encoder mini/random] [--seed 0]
 
-Prints where each kill struck and what it left, and exits with 0 only if every file of the store (but `cost.json`, which
-holds times) has the bytes of the undisturbed run and `features verify` finds the store sound.
+Prints where each kill struck and what it left, writes it to results/kill_extraction.csv, and exits with 0 only if every
+file of the store (but `cost.json`, which holds times) has the bytes of the undisturbed run and `features verify` finds
+the store sound.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import multiprocessing
 import os
 import random
@@ -44,15 +46,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def kill_and_restart(
     context: ForkServerContext, arguments: tuple[Any, ...], out: Path, kills: int, seconds: float, seed: int
-) -> None:
+) -> list[dict[str, Any]]:
     """Start the extraction and kill it, `kills` times, each at a random moment of what an undisturbed run takes."""
-    moments, struck = random.Random(seed), 0
-    while struck < kills:
+    moments = random.Random(seed)
+    rows: list[dict[str, Any]] = []
+    while len(rows) < kills:
         if (out / "index.safetensors").exists():
             shutil.rmtree(out)  # it got through before the kills were used up: once more from the start
         child = context.Process(target=run, args=arguments)
         child.start()
-        time.sleep(moments.uniform(0, seconds / 2))
+        moment = moments.uniform(0, seconds / 2)
+        time.sleep(moment)
         if child.exitcode is not None:
             continue
         child.kill()
@@ -60,8 +64,11 @@ def kill_and_restart(
         names = sorted(path.name for path in out.iterdir()) if out.exists() else []
         shards = sum(name.endswith(".index.safetensors") for name in names)
         half = [name for name in names if name.startswith(".")]
-        struck += 1
-        print(f"kill {struck}: {shards} shards complete, half-written: {', '.join(half) or 'nothing'}", flush=True)
+        rows.append(
+            {"kill": len(rows) + 1, "seconds": round(moment, 3), "shards": shards, "half_written": " ".join(half)}
+        )
+        print(f"kill {len(rows)}: {shards} shards complete, half-written: {', '.join(half) or 'nothing'}", flush=True)
+    return rows
 
 
 def main() -> int:
@@ -85,13 +92,22 @@ def main() -> int:
         settings = (options.encoder, options.resize, options.shard_size)
         context.Process(target=int).start()  # starts the server
         seconds = undisturbed(context, (links, whole, *settings))
-        kill_and_restart(context, (links, out, *settings), out, options.kills, seconds, options.seed)
+        rows = kill_and_restart(context, (links, out, *settings), out, options.kills, seconds, options.seed)
         undisturbed(context, (links, out, *settings))
         same, report = contents(out) == contents(whole), verify(out)
         files = len(contents(whole))
         sound = "sound" if report.ok else "; ".join(report.problems)
         print(f"{options.kills} kills, {files} files: {'byte-identical' if same else 'DIFFERENT'}, {sound}")
+        verdict = {"outcome": "byte-identical" if same and report.ok else "different", "encoder": options.encoder}
+        save([{**row, **verdict, "pictures": options.pictures} for row in rows])
         return int(not (same and report.ok))
+
+
+def save(rows: list[dict[str, Any]]) -> None:
+    with (ROOT / "benchmarks" / "results" / "kill_extraction.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def undisturbed(context: ForkServerContext, arguments: tuple[Any, ...]) -> float:

@@ -22,7 +22,13 @@ class RecipeError(UsageError):
 
 
 class EncoderError(ClipvilError):
-    """An encoder cannot be built or used as asked: unknown name, missing weights, a layer it lacks."""
+    """An encoder cannot be had or used: weights that are missing, damaged or do not fit, pixels it cannot take."""
+
+
+class EncoderNameError(EncoderError, UsageError):
+    """What was asked for does not exist: no such library, model, tag or layer. Wrong use, so the exit code is 2."""
+
+    exit_code = 2
 
 
 class ItemError(ClipvilError):
@@ -64,6 +70,7 @@ class DataError(ClipvilError):
         *,
         file: str | Path | None = None,
         row: int | str | None = None,
+        line: int | None = None,
         field: str | None = None,
         fix: str = "",
     ) -> None:
@@ -72,6 +79,7 @@ class DataError(ClipvilError):
             for part in (
                 str(file) if file is not None else "",
                 f"row {row}" if row is not None else "",
+                f"line {line}" if line is not None else "",
                 f"field '{field}'" if field is not None else "",
             )
             if part

@@ -141,17 +141,9 @@ def _gallery(labels: list[str], prompt: str) -> list[GalleryGroup]:
     return groups
 
 
-def build(
-    scores: dict[str, tuple[float, ...]] | None = None,
-    *,
-    splits: tuple[str, ...] = ("test", "shifted"),
-    prompt: str = "What color is the large striped heart that is left of the ring?",
-    costs: dict[str, Costs] | None = None,
-) -> Results:
-    """A finished comparison with the given scores (label -> one score a split); `question-only` is the floor."""
-    scores = SCORES if scores is None else scores
+def _encoders(labels: list[str], costs: dict[str, Costs]) -> list[EncoderRow]:
     same = Costs(parameters=1_062_144, gflops=0.21, pictures_per_second=412.0, store_bytes=8_960)
-    encoders = [
+    return [
         EncoderRow(
             label=label,
             name=label,
@@ -160,12 +152,15 @@ def build(
             resize="square",
             fingerprint="" if label == "question-only" else "0123456789abcdef",
             grid="4 x 4 x 256",
-            costs=Costs() if label == "question-only" else (costs or {}).get(label, same),
+            costs=Costs() if label == "question-only" else costs.get(label, same),
         )
-        for label in scores
+        for label in labels
     ]
+
+
+def _curves(scores: dict[str, tuple[float, ...]]) -> list[Curve]:
     rng = np.random.default_rng(3)
-    curves = [
+    return [
         Curve(
             encoder=label,
             task="vqa",
@@ -178,7 +173,10 @@ def build(
         for label, values in scores.items()
         for seed in (0, 1)
     ]
-    cells = [
+
+
+def _cells(labels: list[str]) -> list[Cell]:
+    return [
         Cell(
             encoder=label,
             task="vqa",
@@ -188,9 +186,20 @@ def build(
             seconds=52.0,
             training_seconds=41.5,
         )
-        for label in scores
+        for label in labels
         for seed in (0, 1)
     ]
+
+
+def build(
+    scores: dict[str, tuple[float, ...]] | None = None,
+    *,
+    splits: tuple[str, ...] = ("test", "shifted"),
+    prompt: str = "What color is the large striped heart that is left of the ring?",
+    costs: dict[str, Costs] | None = None,
+) -> Results:
+    """A finished comparison with the given scores (label -> one score a split); `question-only` is the floor."""
+    scores = SCORES if scores is None else scores
     task = TaskInfo(
         name="vqa",
         task="vqa",
@@ -220,11 +229,11 @@ def build(
         protocol=["Every encoder is frozen.", "The step is chosen on val."],
         suite={"name": "mini"},
         reference=next(iter(scores), ""),
-        encoders=encoders,
+        encoders=_encoders(list(scores), costs or {}),
         tasks=[task],
         rows=_rows(scores, splits),
         differences=_differences(scores, splits),
-        curves=curves,
+        curves=_curves(scores),
         gallery=_gallery(list(scores), prompt),
-        cells=cells,
+        cells=_cells(list(scores)),
     )

@@ -23,7 +23,9 @@ from clipvil.metrics.statistics import paired_difference
 from clipvil.training.run_files import read_run
 from tests.compare.corpus import write_corpus, write_recipe
 
-ENCODERS = ["mini/random", {"name": "mini/random", "resize": "square:64", "label": "larger"}, "nowhere/at-all"]
+# A name as good as any, whose weights cannot be had.
+ABSENT = "open_clip/RN50:/no/such/weights.safetensors"
+ENCODERS = ["mini/random", {"name": "mini/random", "resize": "square:64", "label": "larger"}, ABSENT]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,10 @@ def test_every_cell_is_done_but_those_of_the_encoder_that_does_not_exist(world: 
     results: Results = world["results"]
     status = {(c.encoder, c.seed): c.status for c in results.cells}
     assert len(status) == 8
-    assert {key for key, value in status.items() if value == "failed"} == {("nowhere/at-all", 0), ("nowhere/at-all", 1)}
-    assert all("no encoder library 'nowhere'" in cell.error and "\n" not in cell.error for cell in results.failures)
+    assert {key for key, value in status.items() if value == "failed"} == {(ABSENT, 0), (ABSENT, 1)}
+    assert all(
+        "no file or folder at /no/such/weights" in cell.error and "\n" not in cell.error for cell in results.failures
+    )
     assert all((world["out"] / cell.path / "result.json").exists() for cell in results.cells if cell.status == "done")
 
 
@@ -94,7 +98,7 @@ def test_files_agree_with_what_was_returned(world: dict[str, Any]) -> None:
     results: Results = world["results"]
     assert Results.load(world["out"] / "results.json") == results
     assert (world["out"] / "report.html").read_text(encoding="utf-8") == render(results)
-    assert "failed: nowhere/at-all, tiny, seed 0" in render_table(results)
+    assert f"failed: {ABSENT}, tiny, seed 0" in render_table(results)
     assert results.environment["packages"]["torch"] and results.wall_seconds > 0
 
 
@@ -156,7 +160,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "corpus")
     suite = {"encoders": ["question-only"], "tasks": [str(tmp_path / "r.yaml")], "data": data, "seeds": [0, 1]}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
-    write_recipe(tmp_path / "r.yaml", steps=50)
+    write_recipe(tmp_path / "r.yaml", steps=300)  # long enough to be caught at it
     _kill_in_second_cell(tmp_path / "suite.yaml", tmp_path / "killed")
     partly = Results.load(tmp_path / "killed" / "results.json")
     assert [cell.status for cell in partly.cells] == ["done", "pending"]
@@ -215,6 +219,15 @@ def test_what_is_wrong_from_the_start_is_said_before_anything_runs(tmp_path: Pat
         compare(encoders=["question-only"], recipe=recipe, data={**data, "questions": "absent.csv"}, out=out)
     with pytest.raises(UsageError, match="names no data; give --data"):
         compare(encoders=["question-only"], recipe=recipe, out=out)
+    for wrong, says in (
+        ("nowhere/at-all", "no encoder library 'nowhere'"),
+        ("open_clip/RN50:openia", "no weights 'openia'"),
+        ({"name": "mini/random", "layer": "blok:1"}, "layer 'blok:1' is not understood"),
+        ({"name": "mini/random", "resize": "sqare"}, "unknown resize policy 'sqare'"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            compare(encoders=["mini/random", wrong], recipe=recipe, data=data, out=out, quiet=True)
+    assert not (out / "features").exists()
     with pytest.raises(UsageError, match="is a file"):
         compare(encoders=["question-only"], recipe=recipe, data=data, out=recipe)
     assert not (out / "cells").exists()

@@ -23,7 +23,7 @@ def call(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_cells_side_by_side_find_what_cells_in_turn_find(tmp_path: Path, call: dict[str, Any]) -> None:
-    call |= {"encoders": ["mini/random", "nowhere/at-all"], "quiet": True}
+    call |= {"encoders": ["mini/random", "open_clip/RN50:/no/such/weights.safetensors"], "quiet": True}
     turn = compare(out=tmp_path / "turn", **call)
     side = compare(out=tmp_path / "side", jobs=2, **call)
     assert [(c.encoder, c.seed, c.status) for c in side.cells] == [(c.encoder, c.seed, c.status) for c in turn.cells]

@@ -14,10 +14,15 @@ from clipvil.compare.report import render
 from clipvil.compare.results import Results
 from clipvil.compare.table import render_table
 from clipvil.errors import UsageError
+from clipvil.mini import weights_folder
 from clipvil.training.run_files import read_run
 from tests.compare.corpus import write_corpus, write_recipe
 
-ENCODERS = ["mini/contrastive", "mini/annotated", {"name": "timm/test_vit:random", "label": "visual alone"}]
+ENCODERS = [
+    "mini/contrastive",
+    {"name": f"open_clip/local-dir:{weights_folder('annotated')}", "label": "untrained text"},
+    {"name": "timm/test_vit:random", "label": "visual alone"},
+]
 
 
 def write_zero_shot(path: Path) -> Path:
@@ -41,7 +46,7 @@ def test_a_task_without_training_runs_once_and_only_where_it_can(world: dict[str
     results: Results = world["results"]
     cells = {(cell.task, cell.encoder, cell.seed): cell.status for cell in results.cells}
     zero = {key[1:] for key in cells if key[0] == "zero"}
-    assert zero == {("mini/contrastive", 0), ("mini/annotated", 0)}
+    assert zero == {("mini/contrastive", 0), ("untrained text", 0)}
     assert len(cells) == 4 * 2 + 2 and set(cells.values()) == {"done"}
     assert any("visual alone has no row on zero" in sentence for sentence in results.protocol)
     assert any("zero: nothing is trained" in sentence for sentence in results.protocol)
@@ -57,7 +62,7 @@ def test_zero_shot_rows_and_their_paired_differences_are_like_any_other(world: d
     assert row is not None and row.training_seconds is None
     cell = next(c for c in results.cells if (c.task, c.encoder) == ("zero", "mini/contrastive"))
     assert read_run(world["out"] / cell.path).scores["test"].overall.value == row.per_seed[0].value == row.mean.value
-    pair = results.difference("zero", "test", "mini/contrastive", "mini/annotated")
+    pair = results.difference("zero", "test", "mini/contrastive", "untrained text")
     assert pair is not None and pair.n == 8
 
 

@@ -181,7 +181,7 @@ def test_flickr_splits_by_lists_and_by_picture(tmp_path: Path) -> None:
         ("a.jpg#0\tA dog\na.jpg#0\tA cat", "caption a.jpg#0 comes twice"),
         ("image_name| comment_number| comment\na.jpg| x| A dog", r"row 2: must read `name.jpg\| 0\| caption`"),
         ("image,caption\n", "holds no captions"),
-        ("picture,caption\na.jpg,x\n", "row 2, field 'image': is missing"),
+        ("picture,caption\na.jpg,x\n", "row 1: the header lacks image; it has picture, caption"),
     ],
 )
 def test_flickr_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -277,3 +277,17 @@ def test_the_miniature_world_through_the_coco_reader(tmp_path: Path) -> None:
     assert load({**data, "format": "mini"}, "train").pictures == dataset.pictures
     with pytest.raises(DataError, match="no split 'val'"):
         load(data, "val")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"restval": "no"}, r"field 'data\.restval': must be true or false, not 'no'"),
+        ({"root": 5}, r"field 'data\.root': must be the name of a file or folder, not 5"),
+        ({"seed": 1}, "unknown entry 'seed'"),
+    ],
+)
+def test_wrong_entries_of_the_data_section_are_named(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+    write(tmp_path / "d.json", karpathy())
+    with pytest.raises(DataError, match=message):
+        split_names({"format": "karpathy", "root": tmp_path, "captions": "d.json", **entry})

@@ -79,7 +79,12 @@ def test_several_answers_in_a_cell_and_other_tables(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("q.csv", "image,question,answer\na.jpg,,red\n", r"row 2, field 'question': is missing"),
-        ("q.csv", "picture,question\na.jpg,Why?\n", r"row 2, field 'image': is missing"),
+        ("q.csv", "picture,question\na.jpg,Why?\n", r"row 1: the header lacks image; it has picture, question"),
+        ("q.csv", "image;question;answer\na;b;c\n", "row 1: .* lacks image and question; .* parted by semicolons, not"),
+        ("q.csv", "image\tquestion\na\tb\n", "row 1: .* parted by tabs, not by commas"),
+        ("q.tsv", "image,question\na,b\n", "row 1: .* parted by commas, not by tabs"),
+        ("q.csv", "Image,Question,Answer\na,b,c\n", "row 1: the header names Image, .* write image, question, answer"),
+        ("q.csv", "image,question,Answers\na,b,c\n", "row 1: the header names Answers; write answers instead"),
         (
             "q.csv",
             "image,question\na.jpg,Why, oh why?\n",
@@ -102,6 +107,7 @@ def test_several_answers_in_a_cell_and_other_tables(tmp_path: Path) -> None:
         ("q.jsonl", '{"image": "a", "question": "b", "answer": true}\n', "field 'answer': must be a string"),
         ("q.jsonl", '{"image": "a", "question": "b", "answers": []}\n', "field 'answers': must be a list"),
         ("q.jsonl", '{"image": "a", "question": "b", "answer": NaN}\n', "NaN is not JSON"),
+        ("q.json", '[{"image": "a"},\n{"image" 3}]', r"q\.json, line 2: not valid JSON: .* at column 10$"),
         ("q.json", '{"image": "a"}', "must hold a list of objects, not an object"),
         ("q.txt", "x", "unknown kind of file '.txt'; use .csv, .tsv, .jsonl or .json"),
     ],
@@ -120,6 +126,10 @@ def test_faults_are_named(tmp_path: Path, name: str, text: str, message: str) ->
         ({"questions": "none.csv", "holdout": {"val": 0.7, "test": 0.3}}, "leave some for train"),
         ({"questions": "none.csv", "holdout": 0.1}, "must map split names"),
         ({"questions": "none.csv", "image": "x"}, "unknown entry 'image'; did you mean 'images'"),
+        ({"questions": "my.csv", "question": "q.csv"}, "unknown entry 'question'; did you mean 'questions'"),
+        ({"questions": "my.csv", "train": "train.csv"}, "the two exclude each other; .* data.questions=null"),
+        ({"train": "none.csv", "image": "x"}, "unknown entry 'image'; did you mean 'images'"),
+        ({"trian": "none.csv"}, "did you mean 'train' by 'trian'"),
     ],
 )
 def test_wrong_data_sections(tmp_path: Path, section: dict[str, object], message: str) -> None:
@@ -128,6 +138,13 @@ def test_wrong_data_sections(tmp_path: Path, section: dict[str, object], message
     write(tmp_path / "none.csv", "image,question\na,b\n")
     with pytest.raises(DataError, match=message):
         load({"format": "custom", "root": str(tmp_path), **section}, "train")
+
+
+def test_a_packaged_table_can_be_taken_away(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "image,question\na,b\n")
+    data = {"format": "custom", "root": str(tmp_path), "questions": None, "train": "train.csv", "test": None}
+    assert split_names(data) == ["train"]
+    assert [record.image_id for record in load(data, "train").records] == ["a"]
 
 
 @pytest.mark.parametrize(

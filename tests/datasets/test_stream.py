@@ -81,7 +81,7 @@ def test_faults_are_those_of_the_ordinary_parser(tmp_path: Path, text: str, mess
 def test_line_and_column_of_a_fault_far_inside(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text("[\n1,\n2,\n3 4]")
-    with pytest.raises(DataError, match=r"row line 4: not valid JSON: .* column 3"):
+    with pytest.raises(DataError, match=r"line 4: not valid JSON: .* column 3"):
         list(stream_list(path))
 
 

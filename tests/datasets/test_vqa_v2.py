@@ -198,5 +198,8 @@ def test_wrong_data_sections(tmp_path: Path, entry: dict[str, str], message: str
     files(tmp_path)
     with pytest.raises(DataError, match=message):
         load({"format": "vqa_v2", "root": str(tmp_path), "val": entry}, "val")
+    good = {"questions": "q.json"}
     with pytest.raises(DataError, match="no split 'test'; the data section has val"):
-        load({"format": "vqa_v2", "root": str(tmp_path), "val": entry}, "test")
+        load({"format": "vqa_v2", "root": str(tmp_path), "val": good}, "test")
+    with pytest.raises(DataError, match=r"'data\.rot': .* must be a mapping.*; did you mean 'root'"):
+        split_names({"format": "vqa_v2", "rot": str(tmp_path), "val": good})

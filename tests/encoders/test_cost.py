@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from clipvil.encoders.base import Preprocess
 from clipvil.encoders.cost import gflops, parameters
 from clipvil.encoders.module_encoder import ModuleEncoder
+from clipvil.encoders.registry import create_encoder
+from clipvil.encoders.weights import UntrainedWarning
 
 Built = Callable[[str], ModuleEncoder]
 
@@ -48,5 +52,22 @@ def test_text_towers_are_not_counted(built: Built) -> None:
     assert not any("token_embedding" in key for key in encoder.module.state_dict())
 
 
-def test_timm_agrees_with_its_own_parameter_count(built: Built) -> None:
-    assert parameters(built("timm-vit")) == sum(p.numel() for p in timm.create_model("test_vit").parameters())
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet", "test_byobnet"])
+def test_timm_agrees_with_its_own_count_without_classifier(name: str) -> None:
+    """A thousand classes that nobody reads cost the features nothing, and are no part of what made them."""
+    with pytest.warns(UntrainedWarning):
+        encoder = create_encoder(f"timm/{name}:random")
+    whole = timm.create_model(name)
+    classifier = whole.get_classifier()
+    assert isinstance(classifier, torch.nn.Linear)
+    own = sum(p.numel() for p in classifier.parameters())
+    assert parameters(encoder) == sum(p.numel() for p in whole.parameters()) - own
+
+
+def test_a_classifier_is_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+    state = timm.create_model("test_vit").state_dict()
+    save_file(state, tmp_path / "whole.safetensors")
+    bare = {key: value for key, value in state.items() if not key.startswith("head.")}
+    save_file(bare, tmp_path / "bare.safetensors")
+    whole, without = (create_encoder(f"timm/test_vit:{tmp_path / name}.safetensors") for name in ("whole", "bare"))
+    assert whole.fingerprint() == without.fingerprint()

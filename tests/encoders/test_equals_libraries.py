@@ -127,6 +127,7 @@ def test_attention_pooling_on_rectangles_equals_timm(noise: Noise) -> None:
 def test_timm_vit(layer: str, index: int, norm: bool, build: Build, noise: Noise) -> None:
     encoder = build("timm-vit", layer=layer)
     model = timm.create_model("test_vit").eval()  # built for one size, unlike ours
+    model.reset_classifier(0)
     model.load_state_dict(encoder.module.trunk.state_dict())
     pixels = noise(2, *encoder.preprocess.size)
     final, maps = model.forward_intermediates(pixels, indices=[index % len(model.blocks)], norm=norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import clipvil
 from clipvil.encoders import registry
 from clipvil.encoders.request import EncoderRequest
-from clipvil.errors import ClipvilError, EncoderError
+from clipvil.errors import ClipvilError, EncoderError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,44 @@ def test_wrong_names_get_one_line_with_the_way_out(name: str, hint: str) -> None
     assert isinstance(caught.value, EncoderError)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
+    # What does not exist is wrong use; a file or folder that cannot be had is a failure.
+    assert caught.value.exit_code == (1 if "/no/such" in name else 2)
+    assert isinstance(caught.value, UsageError) == ("/no/such" not in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        *((name, None) for name in ("RN50", "what/ever", "open_clip/ViT-B32:openai", "open_clip/RN50:openia")),
+        *((name, None) for name in ("timm/resnt18:random", "timm/resnet18:offline", "timm/resnet18.a1_in2k")),
+        *((name, None) for name in ("torchvision/resnet50", "torchvision/resnet50:NONE", "mini/trained")),
+        ("mini/contrastive", "block"),
+    ],
+)
+def test_names_are_checked_without_building_anything(name: str, layer: str | None) -> None:
+    with pytest.raises(UsageError):
+        registry.check_encoder(name, layer=layer)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("open_clip/RN50:openai", "open_clip/local-dir:/a/b", "timm/vit_base_patch16_clip_224.openai", "hf/a/b"),
+        *("timm/tf_efficientnet_lite0:offline", "torchvision/resnet50:DEFAULT", "mini/random"),
+    ],
+)
+def test_right_names_pass_and_nothing_is_downloaded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    registry.check_encoder(name, layer="last")
+
+
+@pytest.mark.parametrize("layer", ["nothing", "stage:99", "block:1", "last+norm", "last+proj"])
+def test_a_layer_that_a_network_lacks_is_wrong_use(layer: str) -> None:
+    with pytest.raises(UsageError):
+        registry.create_encoder("mini/contrastive", layer=layer)
 
 
 @pytest.mark.parametrize("choice", [{"positions": "none"}, {"channels": "GBR"}])

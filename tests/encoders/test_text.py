@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from clipvil.encoders.base import TextEncoder, TwoTower
-from clipvil.encoders.registry import create_encoder
+from clipvil.encoders.registry import create_encoder, may_have_text
 from clipvil.encoders.weights import UntrainedWarning
 from clipvil.errors import EncoderError
 from clipvil.mini import weights_folder
@@ -117,7 +118,10 @@ def test_openai_words_come_with_the_library(tmp_path: Path) -> None:
 
 
 def test_the_miniature_text_tower_matches_pictures_that_its_own_visual_tower_describes() -> None:
-    trained, untrained = create_encoder("mini/contrastive"), create_encoder("mini/annotated")
+    trained, untrained = (
+        create_encoder("mini/contrastive"),
+        create_encoder(f"open_clip/local-dir:{weights_folder('annotated')}"),
+    )
     texts = ["a red circle on the grass", "a scarlet disc in a meadow", "three blue stars at night"]
     vectors = torch.nn.functional.normalize(trained.text().encode(texts), dim=1)  # type: ignore[attr-defined]
     same, other = float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2])
@@ -131,7 +135,7 @@ def test_an_untrained_text_side_is_the_same_every_time() -> None:
     sides = []
     for _ in range(2):
         with pytest.warns(UntrainedWarning):
-            sides.append(create_encoder("mini/random").text())  # type: ignore[attr-defined]
+            sides.append(create_encoder("open_clip/RN50:random").text())  # type: ignore[attr-defined]
     assert torch.equal(sides[0].encode(TEXTS), sides[1].encode(TEXTS))
     assert sides[0].fingerprint() == sides[1].fingerprint()
 
@@ -207,3 +211,13 @@ def test_the_fingerprint_tells_weights_and_tokenizers_apart(tmp_path: Path) -> N
     words["red"], words["is"] = words["is"], words["red"]
     (folder / "tokenizer.json").write_text(json.dumps(tokens))
     assert create_encoder(name).text().fingerprint() != first  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["mini/annotated", "mini/random"])
+def test_a_text_tower_that_was_never_trained_is_not_offered(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrainedWarning)
+        encoder = create_encoder(name)
+    assert not may_have_text(name)
+    with pytest.raises(EncoderError, match="no text side"):
+        encoder.text()  # type: ignore[attr-defined]

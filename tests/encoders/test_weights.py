@@ -51,6 +51,7 @@ def test_a_timm_file_and_its_wrappers_give_the_same_encoder(kind: str, tmp_path:
     encoder = create_encoder(f"timm/test_vit:{path}")
     assert isinstance(encoder, ModuleEncoder)
     loaded = encoder.module.trunk.state_dict()
+    assert state.keys() - loaded.keys() == {"head.weight", "head.bias"}
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
     assert create_encoder(f"timm/test_vit:{tmp_path}").encode(torch.ones(1, 3, 32, 48)).grid.shape == (1, 64, 2, 3)
 
@@ -80,8 +81,9 @@ def test_a_timm_folder_in_hub_format(tmp_path: Path) -> None:
     encoder = create_encoder(f"timm/local-dir:{tmp_path}")
     assert isinstance(encoder, ModuleEncoder)
     assert encoder.layer == "last+norm"
-    for key, value in model.state_dict().items():
-        assert torch.equal(encoder.module.trunk.state_dict()[key], value)
+    loaded = encoder.module.trunk.state_dict()
+    assert model.state_dict().keys() - loaded.keys() == {"head.weight", "head.bias"}
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.items())
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*TorchScript:UserWarning")
@@ -192,6 +194,31 @@ def test_a_failed_download_is_one_line_and_leaves_the_hub_as_it_was(monkeypatch:
     assert "huggingface.co/clipvil-tests/there-is-no-such-repository" in message
     assert "local file or folder" in message
     assert before == constants.HF_HUB_OFFLINE
+
+
+def test_the_way_out_is_that_of_the_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torchvision
+
+    def no_network(*_: object, **__: object) -> None:
+        print('Downloading: "https://download.pytorch.org/x.pth" to somewhere')
+        raise OSError("Temporary failure in name resolution")
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", no_network)
+    message = fails("torchvision/resnet18:IMAGENET1K_V1")
+    assert "download.pytorch.org" in message and "name resolution" in message and "TORCH_HOME" in message
+    assert "HF_HUB_OFFLINE" not in message
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(weights, "_resolves", lambda host: False)
+    assert "HF_HUB_OFFLINE=1" in fails("open_clip/RN50:openai")
+
+
+def test_a_folder_without_a_model_does_not_blame_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_resolves", lambda host: False)
+    message = fails(f"hf/{tmp_path}")
+    assert str(tmp_path) in message and "save_pretrained" in message
+    assert "no network" not in message and "HF_HUB_OFFLINE" not in message
 
 
 def test_the_reason_of_a_failure_is_the_deepest_one() -> None:

@@ -10,6 +10,7 @@ from clipvil.features import layout
 from clipvil.features.extract import extract
 from clipvil.features.store import Store
 from clipvil.features.verify import verify
+from tests.features.build import write_store
 from tests.features.tiny import tiny_encoder
 from tests.images.broken import OK, make_broken_folder
 
@@ -52,6 +53,22 @@ def test_info_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     about = json.loads(capsys.readouterr().out)
     assert about["manifest"]["encoder"]["name"] == "tiny" and about["failures"]["empty"] == 1
     assert about["pictures"] == sum(about["shapes"].values()) and about["complete"]
+
+
+@pytest.mark.parametrize("join", [True, False])
+def test_info_says_which_data_files_are_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str], join: bool) -> None:
+    ids = [f"p{number}" for number in range(7)]
+    # Shard 1 holds failures alone: nothing of it can be missed.
+    failed = {"p2": "empty", "p3": "empty"}
+    write_store(tmp_path / "s", ids, shard_size=2, failed=failed, join=join, skip_shards=() if join else (0,))
+    assert main(["features", "info", str(tmp_path / "s")]) == 0
+    assert "MISSING" not in capsys.readouterr().out
+    layout.shard_data(tmp_path / "s", 2).unlink()
+    layout.shard_data(tmp_path / "s", 1).unlink(missing_ok=True)
+    assert main(["features", "info", str(tmp_path / "s")]) == 1
+    assert "MISSING     1 data file: shard-00002.safetensors; extract again" in capsys.readouterr().out
+    assert main(["features", "info", str(tmp_path / "s"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["missing"] == ["shard-00002.safetensors"]
 
 
 def test_commands_on_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def test_cosine_is_the_lowest_one() -> None:
 
 def test_a_precision_that_changes_the_features_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 made fast by decree, and the threshold put above what it keeps: fp32 stays."""
-    seconds = {"fp32+channels_last": 1.0, "fp32": 1.0, "bf16+channels_last": 0.1}
+    seconds = {"fp32+channels_last": 1.0, "bf16+channels_last": 0.1, "fp32": 1.0}
     trial = precision._trial
     order = iter(seconds)
 

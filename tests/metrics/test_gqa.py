@@ -213,3 +213,9 @@ def test_random_answers_score_as_the_definitions_say() -> None:
         choices = {key: Choices(next(lists), next(lists)) for key in keys}
         found = gqa_scores(said, asked, choices=choices).scores
         assert found == pytest.approx(plainly(said, asked, choices))
+
+
+def test_who_insists_on_consistency_is_told_in_both_modes() -> None:
+    for mode in MODES:
+        with pytest.raises(DataError, match="consistency cannot be computed"):
+            gqa_scores({"1": "cup", "2": "dog", "3": "wrong"}, ENTAILING, mode, consistency=True)

@@ -71,8 +71,47 @@ def test_same_seed_same_interval() -> None:
 
 
 def test_constant_values_and_a_single_cluster() -> None:
-    assert bootstrap_mean([5.0, 5.0, 5.0], "abc") == (5, 5, 5)
     assert bootstrap_mean([1.0, 3.0], "aa") == (2, -math.inf, math.inf)
+    # Rule of three: of thirty pictures none was different, so at 95 % at most 9.5 % are.
+    assert bootstrap_mean([100.0] * 30, range(30)) == pytest.approx((100, 100 * 0.05 ** (1 / 30), 100))
+    assert bootstrap_mean([50.0] * 30, range(30)) == pytest.approx((50, 50 - 4.7517, 50 + 4.7517), abs=1e-3)
+
+
+def test_few_pictures_have_the_exact_limits_of_a_share() -> None:
+    """Textbook values of Clopper and Pearson: 1 of 3 lies between 0.84 and 90.57 %, 0 of 5 below 52.18 %."""
+    assert bootstrap_mean([100.0, 0.0, 0.0], "abc") == pytest.approx((100 / 3, 0.840, 90.57), abs=0.01)
+    assert bootstrap_mean([0.0] * 5, "abcde") == pytest.approx((0, 0, 52.18), abs=0.01)
+    assert bootstrap_mean([100.0 / 3] * 3, "abc")[1:] == pytest.approx((0.840, 90.57), abs=0.01)
+    assert bootstrap_mean([150.0, 0.0], "ab")[1:] == (-math.inf, math.inf)  # off the scale
+    assert bootstrap_mean([1.5, 0.0], "ab", scale=(0, 10))[2] < 10
+
+
+@pytest.mark.parametrize("pictures", [2, 5, 9, 12])
+def test_coverage_with_few_pictures(pictures: int) -> None:
+    """Nine of ten questions right, one a picture: the plain percentile interval would miss 90 in up to four of five."""
+    generator = np.random.default_rng(8)
+    hits = 0
+    for trial in range(200):
+        values = 100.0 * (generator.random(pictures) < 0.9)
+        _, low, high = bootstrap_mean(values, range(pictures), n=200, seed=trial)
+        hits += low <= 90 <= high
+    assert hits / 200 >= (0.93 if pictures < statistics.FEW else 0.85)
+
+
+def test_few_pictures_give_no_small_p() -> None:
+    ids = ("1", "2", "3")
+    found = paired_difference(dict.fromkeys(ids, 100.0), dict.fromkeys(ids, 0.0), {i: i for i in ids})
+    assert found.p == 0.25  # one of four pairs of signs is as extreme
+    assert found.low < 0 < found.value <= found.high == 100
+    same = paired_difference(dict.fromkeys(ids, 30.0), dict.fromkeys(ids, 30.0), {i: i for i in ids})
+    assert same.p == 1 and same.low < -50 and same.high > 50
+
+
+def test_two_runs_that_agree_everywhere_may_still_differ_a_little() -> None:
+    ids = [str(i) for i in range(1000)]
+    found = paired_difference(dict.fromkeys(ids, 60.0), dict.fromkeys(ids, 60.0), {i: i for i in ids})
+    assert (found.value, found.p) == (0, 1)
+    assert (found.low, found.high) == pytest.approx((-0.2991, 0.2991), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +145,8 @@ def test_pairing_finds_what_two_separate_intervals_would_hide() -> None:
 def test_no_difference() -> None:
     a, _, clusters = _runs(0)
     same = paired_difference(a, a, clusters)
-    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert (same.value, same.p) == (0, 1)
+    assert -same.low == pytest.approx(same.high) and 0 < same.high < 5
     a, b, clusters = _runs(0)
     assert paired_difference(a, b, clusters).p > 0.05
 
@@ -155,10 +195,12 @@ def test_seeds_are_averaged_and_their_spread_stands_beside_the_interval() -> Non
         average_runs([])
 
 
-@given(st.lists(st.tuples(st.floats(-100, 100), st.integers(0, 5)), min_size=1, max_size=40))
-def test_interval_stays_within_the_values(rows: list[tuple[float, int]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 30)), min_size=1, max_size=60))
+def test_interval_stays_within_the_values_or_where_they_are_few_the_scale(rows: list[tuple[float, int]]) -> None:
     values, clusters = [v for v, _ in rows], [c for _, c in rows]
     mean, low, high = bootstrap_mean(values, clusters, n=50)
     assert min(values) - 1e-6 <= mean <= max(values) + 1e-6
-    if len(set(clusters)) > 1:
-        assert min(values) - 1e-6 <= low <= high <= max(values) + 1e-6
+    if len(set(clusters)) >= statistics.FEW and max(values) - min(values) > 1e-3:
+        assert -1e-6 <= low <= high <= 100 + 1e-6
+    elif len(set(clusters)) > 1:
+        assert -1e-6 <= low <= mean + 1e-6 and mean - 1e-6 <= high <= 100 + 1e-6 and high - low > 1

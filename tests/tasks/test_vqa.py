@@ -255,12 +255,20 @@ def test_constant_features_make_the_question_only_row() -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize(("mode", "score"), [("lenient", 0.0), ("evalai", 100.0)])
+def test_the_recipe_chooses_among_all_modes_of_the_metric(mode: str, score: float) -> None:
+    """Only MMF's normaliser splits off the possessive."""
+    question = Question("1", "a.jpg", "whose?", ("dog 's",) * 10)
+    scores = Vqa({"mode": mode}).score([Prediction("1", "a.jpg", "dog's", 1.0)], [question])
+    assert (scores.mode, scores.overall.value) == (mode, score)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"max_token": 3}, "did you mean 'max_tokens'"),
         ({"max_tokens": "3"}, "must be int, not str"),
-        ({"mode": "best"}, "auto, official, lenient or exact"),
+        ({"mode": "best"}, "auto, official, lenient, exact or evalai"),
         ({"max_tokens": 0}, "at least 1"),
     ],
 )

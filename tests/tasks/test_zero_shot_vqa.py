@@ -205,7 +205,7 @@ def test_assets_hold_the_text_side_to_what_it_was() -> None:
         ({"promt": "authors"}, "did you mean 'prompt'"),
         ({"prompt": "poem"}, "authors, labelled or statement"),
         ({"candidates": "some"}, "all, form or seen"),
-        ({"mode": "strict"}, "auto, official or lenient"),
+        ({"mode": "strict"}, "auto, official, lenient, exact or evalai"),
         ({"top_answers": "9"}, "must be int"),
     ],
 )
@@ -226,3 +226,10 @@ def test_submission_is_the_server_s_file(tmp_path: Path) -> None:
     task, matcher = prepared()
     task.submission(answer(task, matcher, ASKED), tmp_path / "out.json")
     assert '"question_id": 10, "answer": "red"' in (tmp_path / "out.json").read_text()
+
+
+def test_exact_answers_are_candidates_as_they_are_written() -> None:
+    answers = ("man's shirt", "yes, it is", "T-shirt", "t-shirt")
+    task = ZeroShotVqa({"mode": "exact"})
+    task.prepare([question(i, "What is it?", answer, str(i)) for i, answer in enumerate(answers)])
+    assert task.answers is not None and sorted(task.answers.spellings()) == sorted(answers)

@@ -80,3 +80,15 @@ def test_exact_answers_stay_as_they_are_written() -> None:
     again = AnswerVocabulary.from_json(answers.to_json())
     assert again.exact and again.answers == answers.answers
     assert "exact" not in AnswerVocabulary.build([("cat",)]).to_json()
+
+
+def test_answers_are_spelled_as_people_wrote_them() -> None:
+    """The official metric compares letter by letter where all annotators agree: a class name would earn nothing."""
+    vocabulary = AnswerVocabulary.build([["The boy's"] * 10, ["the boy's"] * 9 + ["red"], ["Red"] * 10])
+    assert vocabulary.answers[1:] == ("the boy 's", "red")
+    assert vocabulary.spellings() == ("The boy's", "Red")
+    again = AnswerVocabulary.from_json(vocabulary.to_json())
+    assert again.spellings() == vocabulary.spellings()
+    assert vocabulary.soft_targets(["THE BOY'S"] * 10) == {1: 1.0}
+    with pytest.raises(DataError, match="spellings"):
+        AnswerVocabulary.from_json({"answers": ["red"], "spellings": ["Red"]})

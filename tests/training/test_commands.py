@@ -36,6 +36,9 @@ def test_train_prints_scores_and_does_nothing_twice(
         (["train", "mini/vqaa"], "did you mean 'mini/vqa'"),
         (["train", "mini/vqa", "task=vqq"], "did you mean 'vqa'"),
         (["train", "mini/vqa", "encoder.name=mini/nothing"], "mini/nothing"),
+        (["train", "mini/vqa", "encoder.layer=block"], "layer 'block'"),
+        (["train", "mini/vqa", "data.seed=abc"], "'data.seed': must be a whole number, not 'abc'"),
+        (["train", "custom/vqa", "data.question=q.csv"], "did you mean 'questions'"),
     ],
 )
 def test_wrong_use_is_one_line_and_code_2_or_1(
@@ -43,11 +46,38 @@ def test_wrong_use_is_one_line_and_code_2_or_1(
 ) -> None:
     sizes = "data.sizes={train: 30, val: 8, test: 8}"
     place = [f"data.root={mini_run.parent / 'data'}", sizes, "--out", str(tmp_path / "run"), "--quiet"]
-    assert main([*arguments, *place]) in (1, 2)
+    assert main([*arguments, *place]) == (1 if "data." in arguments[-1] else 2)
     error = capsys.readouterr().err.strip()
     assert says in error
     assert error.startswith("clipvil: ")
     assert error.count("\n") == 0
+
+
+def test_a_run_that_failed_at_once_does_not_block_its_folder(
+    mini_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mistake is put right and the same command typed again."""
+    command = [
+        "train", "mini/vqa", f"data.root={mini_run.parent / 'data'}", "data.sizes={train: 30, val: 8, test: 8}",
+        "schedule.steps=2", "schedule.warmup_steps=1", "training.batch_size=16", "features.precision=fp32",
+        f"features.store={mini_run / 'features'}", "--out", str(tmp_path / "run"), "--quiet",
+    ]  # fmt: skip
+    assert main([*command, "model.name=nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert main(command) == 0
+    assert main(command) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_folder_of_something_else_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], resume: list[str]
+) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"a photograph")
+    for out, says in ((tmp_path, "is not empty and holds no run"), (tmp_path / "holiday.jpg", "is a file")):
+        assert main(["train", "mini/vqa", "--out", str(out), *resume]) == 2
+        assert says in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 def test_evaluate_prints_breakdowns(mini_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,3 +117,9 @@ def test_the_command_says_what_it_will_cost_first(
     assert "distinct; with their candidate answers" in printed.err
     assert printed.err.index("distinct") < printed.err.index("evaluate val")
     assert "nothing to train" in printed.out
+
+
+def test_a_server_takes_its_answers_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", str(run), "--server", "vqa2", "--split", "test"]) == 0
+    rows = json.loads((run / "submission_vqa2_test.json").read_text())
+    assert len(rows) == len(list(read_predictions(run, "test"))) and set(rows[0]) == {"question_id", "answer"}

@@ -63,6 +63,9 @@ def compare(
     ),
     jobs: int = typer.Option(0, "--jobs", min=0, help="Cells trained at once; 0: as cores and memory allow."),
     out: str = typer.Option(..., "--out", help="Folder for runs, features, results.json and report.html."),
+    retry_failed: bool = typer.Option(
+        False, "--retry-failed", help="Try pictures again that could not be read when their features were extracted."
+    ),
     only_report: bool = typer.Option(False, "--report-only", help="Write the report again; run nothing."),
     quiet: bool = typer.Option(False, "--quiet", help="No progress, only the table."),
 ) -> None:
@@ -83,7 +86,8 @@ def compare(
     else:
         results = run(
             suite, out=out, encoders=encoders or None, tasks=tasks or None, data=data, seeds=seeds, recipe=recipe,
-            overrides=overrides or (), question_only=question_only, command=_command(), jobs=jobs, quiet=quiet,
+            overrides=overrides or (), question_only=question_only, command=_command(), jobs=jobs,
+            retry_failed=retry_failed, quiet=quiet,
         )  # fmt: skip
     on_terminal = sys.stdout.isatty()
     width = max(shutil.get_terminal_size((WIDTH, 24)).columns, 60) if on_terminal else WIDTH

@@ -36,13 +36,7 @@ def extract(
     engine: str = typer.Option("local", "--engine", help="local: this process."),
 ) -> None:
     """Encode every picture once and keep the grids in a feature store, resumable at any moment."""
-    from clipvil.errors import UsageError
-
-    if engine != "local":
-        raise UsageError(f"unknown engine '{engine}'; known: local (for several machines use --shard i/n)")
-    if positions not in ("resized", "zero"):
-        raise UsageError(f"--positions must be resized or zero, not '{positions}'")
-
+    _check(engine, positions)
     from clipvil.features.extract import extract as run
 
     report = run(
@@ -68,6 +62,16 @@ def extract(
     )
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+def _check(engine: str, positions: str) -> None:
+    """Refuse unknown choices before anything heavy is imported."""
+    from clipvil.errors import UsageError
+
+    if engine != "local":
+        raise UsageError(f"unknown engine '{engine}'; known: local (for several machines use --shard i/n)")
+    if positions not in ("resized", "zero"):
+        raise UsageError(f"--positions must be resized or zero, not '{positions}'")
 
 
 def register(app: typer.Typer) -> None:

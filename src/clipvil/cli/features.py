@@ -15,13 +15,15 @@ def info(
     store: Path = typer.Argument(..., help="The folder of the store."),
     as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """What a store holds: encoder, policy, counts, failures, cost."""
+    """What a store holds: encoder, policy, counts, failures, cost; exit code 1 if a data file is gone."""
     import json
 
     from clipvil.features.info import describe
 
     about = describe(store)
     typer.echo(json.dumps(about.to_json(), indent=1) if as_json else "\n".join(about.lines()))
+    if about.missing:
+        raise typer.Exit(1)
 
 
 def verify(

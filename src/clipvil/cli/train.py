@@ -25,6 +25,9 @@ def train(
     allow_recipe_change: bool = typer.Option(
         False, "--allow-recipe-change", help="With --resume: go on although the recipe is not the one it began with."
     ),
+    retry_failed: bool = typer.Option(
+        False, "--retry-failed", help="Try pictures again that could not be read when their features were extracted."
+    ),
     quiet: bool = typer.Option(False, "--quiet", help="No progress."),
 ) -> None:
     """Train what a recipe describes, choose the best step on val, judge every split, write result.json.
@@ -42,6 +45,7 @@ def train(
         quiet=quiet,
         allow_older=allow_older,
         allow_recipe_change=allow_recipe_change,
+        retry_failed=retry_failed,
     )
     if os.environ.get("RANK", "0") != "0":
         return  # of many processes, the first speaks

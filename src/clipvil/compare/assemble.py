@@ -11,6 +11,7 @@ from clipvil.compare import protocol
 from clipvil.compare.aggregate import Aggregator, Runs, headings
 from clipvil.compare.baselines import baselines
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
+from clipvil.compare.left_out import describe
 from clipvil.compare.plan import CellPlan, Plan, TaskPlan
 from clipvil.compare.results import (
     Baseline,
@@ -54,6 +55,7 @@ class Assembler:
         self._thumbnails: dict[str, str] = {}
         self._groups: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
         self._baselines: dict[tuple[str, str], list[Baseline]] = {}
+        self._left_out = {task.name: describe(task) for task in plan.tasks}
         self._about: dict[str, Any] = {}
         self._seconds_before = 0.0
 
@@ -156,7 +158,7 @@ class Assembler:
             return []
         key = (task.name, split)
         if key not in self._baselines:
-            train, test = (task.datasets[name].records for name in ("train", split))
+            train, test = (task.records(name) for name in ("train", split))
             answers = task.recipe.task_settings.get("answers")
             self._baselines[key] = baselines(task.name, split, train, test, answers, cast(Mode, scored.mode))
         return self._baselines[key]
@@ -192,6 +194,7 @@ class Assembler:
             data=protocol.data_line(task),
             fingerprints={name: dataset.fingerprint[:16] for name, dataset in task.datasets.items()},
             sizes={name: len(dataset.records) for name, dataset in task.datasets.items()},
+            left_out=self._left_out[task.name],
             recipe=recipe,
         )
 

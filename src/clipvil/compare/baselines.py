@@ -79,7 +79,7 @@ def baselines(
                 if members
             },
         )
-        for guess in guesses(train, test, vocabulary.answers[1:], mode)
+        for guess in guesses(train, test, vocabulary.spellings(), mode)
     ]
 
 
@@ -95,21 +95,27 @@ class _Counts:
         self.overall: Counter[str] = Counter()
         self.by_kind: dict[str, Counter[str]] = defaultdict(Counter)
         self.by_question: dict[str, Counter[str]] = defaultdict(Counter)
+        written: Counter[str] = Counter()
         for question in train:
+            written.update(extend_to_ten(question.answers))
             given = Counter(simple_word(answer) for answer in extend_to_ten(question.answers))
             self.overall.update(given)
             self.by_kind[kind_of(question)].update(given)
             self.by_question[question.question_type].update(given)
+        self._spelling: dict[str, str] = {}
+        for answer, _ in sorted(written.items(), key=lambda item: (-item[1], item[0])):
+            self._spelling.setdefault(simple_word(answer), answer)
 
     def commonest(self, *, kind: str | None = None, question_type: str | None = None) -> str:
         """The commonest answer, equals by the alphabet; of all questions where the group was never seen."""
         counts = self.by_kind.get(kind) if kind is not None else None
         counts = self.by_question.get(question_type) if question_type is not None else counts
-        return min((counts or self.overall).items(), key=lambda item: (-item[1], item[0]))[0]
+        return self._spelling[min((counts or self.overall).items(), key=lambda item: (-item[1], item[0]))[0]]
 
     def type_of(self, answer: str) -> str:
         """The type of the questions that an answer was given to most often."""
-        found = [(counts[answer], kind) for kind, counts in self.by_kind.items() if counts[answer]]
+        word = simple_word(answer)
+        found = [(counts[word], kind) for kind, counts in self.by_kind.items() if counts[word]]
         return max(found)[1] if found else ""
 
 

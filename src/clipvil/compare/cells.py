@@ -11,6 +11,7 @@ from clipvil.compare.plan import CellPlan
 from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
+from clipvil.training.inputs import set_hash
 from clipvil.training.metric_log import read_lines
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import train
@@ -27,7 +28,7 @@ def finished(cell: CellPlan, out: Path) -> RunResult | None:
         CheckpointError: the run says that it is finished, but its files are damaged.
     """
     folder = out / cell.path
-    if _mark(folder) != cell.key() or not (folder / "result.json").exists():
+    if _mark(folder) != _mark_of(cell) or not (folder / "result.json").exists():
         return None
     return read_run(folder)
 
@@ -35,13 +36,14 @@ def finished(cell: CellPlan, out: Path) -> RunResult | None:
 def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool = False) -> None:
     """Train a cell, from its last checkpoint where there is one.
 
-    A folder that holds another run (of a suite that was changed since), or one that cannot be resumed (its checkpoints
-    are damaged, or of a version of clipvil with another model), is set aside under a new name, never removed.
+    A folder that holds another run (of a suite that was changed since, or on other pictures), or one that cannot be
+    resumed (its checkpoints are damaged, or of a version of clipvil with another model), is set aside under a new name,
+    never removed.
     Raises whatever `clipvil.training.run.train` raises.
     """
     folder = out / cell.path
     begun = (folder / "recipe.yaml").exists()
-    if begun and _mark(folder) != cell.key():
+    if begun and _mark(folder) != _mark_of(cell):
         _set_aside(folder)
         begun = False
     try:
@@ -56,7 +58,7 @@ def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool 
 
 
 def _train(cell: CellPlan, folder: Path, features: FeatureSource, begun: bool, quiet: bool) -> None:
-    atomic_write_json(folder / _MARK, {"key": cell.key()})
+    atomic_write_json(folder / _MARK, _mark_of(cell))
     # The same key with another hash: only the place of the data differs, as after the folder was moved.
     moved = begun and Recipe.from_file(folder / "recipe.yaml").hash() != cell.recipe.hash()
     train(
@@ -95,12 +97,17 @@ def debugging() -> bool:
     return bool(os.environ.get("CLIPVIL_DEBUG"))
 
 
-def _mark(folder: Path) -> str | None:
+def _mark_of(cell: CellPlan) -> dict[str, str]:
+    """What the folder of a cell says of it: what was asked for, and which pictures of it were left out."""
+    return {"key": cell.key(), "left_out": set_hash(cell.task.left_out)}
+
+
+def _mark(folder: Path) -> dict[str, str] | None:
     try:
         value = json.loads((folder / _MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return value.get("key") if isinstance(value, dict) else None
+    return {"left_out": "", **value} if isinstance(value, dict) else None
 
 
 def _set_aside(folder: Path) -> None:

@@ -8,22 +8,23 @@ import os
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipvil.compare import wording
 from clipvil.compare.assemble import Assembler
 from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
+from clipvil.compare.left_out import left_out
 from clipvil.compare.parallel import cores, default_jobs, run_parallel
-from clipvil.compare.plan import CellPlan, Plan, make_plan
+from clipvil.compare.plan import CellPlan, Plan, check_encoders, make_plan
 from clipvil.compare.report import write_report
 from clipvil.compare.results import Results
-from clipvil.compare.stores import extract_features
+from clipvil.compare.stores import extract_features, stored_features
 from clipvil.compare.suite import EncoderEntry, Suite, merge
 from clipvil.environment import hardware, package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
-from clipvil.features.base import FeatureSource
+from clipvil.notices import told
 from clipvil.training.run_files import read_run
 from clipvil.version import __version__
 
@@ -42,6 +43,7 @@ def compare(
     overrides: Sequence[str] = (),
     question_only: bool | None = None,
     jobs: int = 1,
+    retry_failed: bool = False,
     command: str = "",
     quiet: bool = False,
 ) -> Results:
@@ -51,13 +53,15 @@ def compare(
     number counts from 0, `overrides` are `key=value` for every recipe). Everything lies under `out`: the runs in
     `cells/`, the features in `features/`, and `results.json` and `report.html`, rewritten after every cell. The same
     call again skips finished cells and resumes a killed one at its exact step. A cell that fails is written down with
-    its error and the rest goes on: look at `failures` of the results. `jobs` cells are trained at once, each in a
+    its error and the rest goes on: look at `failures` of the results. All features are extracted before a cell is
+    trained: a picture that one encoder has none of is left out for every row, and `retry_failed` tries such pictures
+    again; where the set changes, cells are trained anew. `jobs` cells are trained at once, each in a
     process of its own (0: as many as cores and memory allow); encoders and tasks that were registered in this process
     alone are not known there.
 
     Raises:
-        UsageError, RecipeError, DataError: the request, a recipe or the data is wrong, before anything was computed;
-            or another process works in `out`.
+        UsageError, RecipeError, DataError: the request, a name in it, a recipe or the data is wrong, before anything
+            was computed; or another process works in `out`.
     """
     chosen = merge(
         suite, encoders=encoders, tasks=tasks, data=data, seeds=seeds, recipe=recipe,
@@ -66,7 +70,8 @@ def compare(
     folder = Path(out)
     with _alone(folder):
         plan = make_plan(chosen, folder)
-        return _Matrix(plan, command or _command(chosen, folder), jobs, quiet).run()
+        check_encoders(plan)
+        return _Matrix(plan, command or _command(chosen, folder), jobs, retry_failed, quiet).run()
 
 
 def report_only(out: str | Path) -> Results:
@@ -79,48 +84,95 @@ def report_only(out: str | Path) -> Results:
 class _Matrix:
     """Runs a plan: cells one after another in this process, or `jobs` at a time in others."""
 
-    def __init__(self, plan: Plan, command: str, jobs: int, quiet: bool) -> None:
-        self.plan, self.quiet = plan, quiet
-        self.assembler = Assembler(plan)
-        self._start = time.monotonic()
-        self._features: tuple[tuple[str, str], FeatureSource] | None = None
-        self._broken: dict[tuple[str, str], Exception] = {}
-        self._open_cells = [cell for cell in plan.cells if not self._take_finished(cell)]
-        self._total = len(self._open_cells)
-        self.jobs = min(jobs or default_jobs(self._total), max(self._total, 1))
-        self.assembler.about(
-            command=command, environment=_environment(self.jobs), started=_now(), before=_previous(plan.out / RESULTS)
-        )
+    def __init__(self, plan: Plan, command: str, jobs: int, retry_failed: bool, quiet: bool) -> None:
+        self.command, self.retry_failed, self.quiet = command, retry_failed, quiet
+        self._start, self._started = time.monotonic(), _now()
+        self._before = _previous(plan.out / RESULTS)
+        self._asked_jobs = jobs
+        self._ready: set[Path | None] = {None}
+        self._broken: dict[Path | None, str] = {}
+        self._look(plan)
 
     def run(self) -> Results:
         """Every cell; what was finished before is in the report at once."""
         self._write()
+        self._extract_all()
+        self._tell_left_out()
         if self.jobs > 1:
-            self._run_parallel()
+            todo = [cell for cell in self._open_cells if not self._end_broken(cell)]
+            for cell, problem, seconds in run_parallel(self.plan, todo, self.jobs, waiting=self._waiting):
+                self._end(cell, problem, seconds)
         else:
             for number, cell in enumerate(self._open_cells, start=1):
+                if self._end_broken(cell):
+                    continue
                 self._say(f"[{number}/{self._total}] {_name(cell)}")
                 start = time.monotonic()
                 self._end(cell, self._try(self._train, cell), time.monotonic() - start)
         return self.assembler.results()
 
-    def _train(self, cell: CellPlan) -> None:
-        features = self._open(cell)
-        with self._told():
-            run_cell(cell, self.plan.out, features, quiet=self.quiet)
+    def _look(self, plan: Plan) -> None:
+        """Take up a plan: which pictures no cell may use, as far as the stores tell by now, and what is left to do."""
+        self.plan = plan.leaving_out(left_out(plan, self._broken.keys()))
+        self.assembler = Assembler(self.plan)
+        self._open_cells = [cell for cell in self.plan.cells if not self._take_finished(cell)]
+        self._total = len(self._open_cells)
+        self.jobs = min(self._asked_jobs or default_jobs(self._total), max(self._total, 1))
+        self.assembler.about(
+            command=self.command, environment=_environment(self.jobs), started=self._started, before=self._before
+        )
 
-    def _run_parallel(self) -> None:
-        """Features first, one encoder at a time on all cores; then the cells, each with its share of the cores."""
-        ready = []
-        for cell in self._open_cells:
-            error = self._try(self._open, cell)
-            if error is None:
-                ready.append(cell)
-            else:
-                self._end(cell, error, 0.0)
-        self._features = None
-        for cell, problem, seconds in run_parallel(self.plan, ready, self.jobs, waiting=self._waiting):
-            self._end(cell, problem, seconds)
+    def _extract_all(self) -> None:
+        """The features of all open cells, one encoder at a time on all cores.
+
+        What comes of it may open further cells: those that were finished on other pictures than can be used now.
+        """
+        wanted = self._open_cells
+        if self.retry_failed:
+            blamed = {key for key, pictures in left_out(self.plan).items() if pictures}
+            opened = {cell.path for cell in wanted}
+            wanted = [cell for cell in self.plan.cells if cell.path in opened or cell.task.data_key in blamed]
+        while missing := [cell for cell in wanted if self.plan.store_path(cell) not in self._known()]:
+            for cell in missing:
+                if self.plan.store_path(cell) not in self._known():
+                    self._extract(cell)
+            self._look(self.plan)
+            self._write()
+            wanted = self._open_cells
+
+    def _known(self) -> set[Path | None]:
+        """The stores that were opened or found unusable in this call."""
+        return self._ready | self._broken.keys()
+
+    def _extract(self, cell: CellPlan) -> None:
+        path = self.plan.store_path(cell)
+        self._say(f"features of {cell.entry.title} for {cell.task.name}")
+        error = self._try(self._open, cell)
+        if error is None:
+            self._ready.add(path)
+        else:
+            # An encoder that does not load for one seed loads for none: no need to try, or download, again.
+            self._broken[path] = error
+
+    def _open(self, cell: CellPlan) -> None:
+        with told(lambda line: self._say(f"  {line}")):
+            extract_features(cell, self.plan, retry_failed=self.retry_failed, quiet=self.quiet)
+
+    def _end_broken(self, cell: CellPlan) -> bool:
+        """Write down a cell whose encoder has no features; whether it is one."""
+        error = self._broken.get(self.plan.store_path(cell))
+        if error is not None:
+            self._end(cell, error, 0.0)
+        return error is not None
+
+    def _train(self, cell: CellPlan) -> None:
+        with told(lambda line: self._say(f"  {line}")):
+            run_cell(cell, self.plan.out, stored_features(cell, self.plan), quiet=self.quiet)
+
+    def _tell_left_out(self) -> None:
+        for task in self.assembler.results().tasks:
+            if line := wording.left_out_line(task):
+                self._say(f"{task.name}: {line}")
 
     def _try(self, work: Callable[[CellPlan], object], cell: CellPlan) -> str | None:
         """Do it; the error in one line, or None."""
@@ -164,33 +216,6 @@ class _Matrix:
         if run is not None:
             self.assembler.done(cell, run, None)
         return run is not None
-
-    def _open(self, cell: CellPlan) -> FeatureSource:
-        key = (cell.entry.title, cell.task.data_key)
-        if key in self._broken:
-            raise self._broken[key]
-        if self._features is None or self._features[0] != key:
-            self._features = None  # the old ones leave the memory before the new ones come
-            try:
-                with self._told():
-                    self._features = (key, extract_features(cell, self.plan, quiet=self.quiet))
-            except Exception as error:
-                # An encoder that does not load for one seed loads for none: no need to try, or download, again.
-                self._broken[key] = error
-                raise
-        return self._features[1]
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Warnings meant for people (untrained weights) become one line instead of a place in the code."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
-            yield
-        for warning in caught:
-            if issubclass(warning.category, UserWarning):
-                self._say(f"  {warning.message}")
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
     def _write(self) -> None:
         self.assembler.clock(time.monotonic() - self._start, _now())

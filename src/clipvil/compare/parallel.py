@@ -93,7 +93,14 @@ class _Worker:
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
         threading.Thread(target=self._listen, args=(answers,), daemon=True).start()
-        self._tell({"suite": plan.suite.model_dump(mode="json"), "out": str(plan.out)})
+        self._tell(
+            {
+                "suite": plan.suite.model_dump(mode="json"),
+                "out": str(plan.out),
+                "contents": {cell.path: cell.content for cell in plan.cells},
+                "left_out": {task.data_key: dict(task.left_out) for task in plan.tasks},
+            }
+        )
 
     def give(self, cell: CellPlan) -> None:
         """Let it train a cell."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
+from clipvil.datasets.columns import column_of, rows_of
+from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
+from clipvil.images.resize import policy
 from clipvil.tasks.base import refusal, trains
 from clipvil.tasks.registry import create_task
-from clipvil.training.inputs import is_labelled, load_datasets, open_ready
+from clipvil.training.inputs import is_labelled, load_datasets, local_fingerprint, open_ready
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes, read_recipe_file
 
@@ -33,6 +38,16 @@ class TaskPlan:
     data: Mapping[str, Any]
     """The data section as it was written, `{out}` in it: the same wherever the comparison lies."""
     datasets: Mapping[str, Dataset]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Pictures that no cell may use because one encoder has no features of them, and why: see `left_out`."""
+
+    def records(self, split: str) -> Sequence[Any]:
+        """The records of a split that every cell is trained on or judged by."""
+        records = self.datasets[split].records
+        if not self.left_out:
+            return records
+        image_ids = column_of(records, "image_id")
+        return rows_of(records, [row for row, image_id in enumerate(image_ids) if image_id not in self.left_out])
 
     @property
     def test_splits(self) -> list[str]:
@@ -51,9 +66,9 @@ class TaskPlan:
         """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""
         return refusal(create_task(self.recipe.task, self.recipe.task_settings), encoder)
 
-    @property
+    @cached_property
     def data_key(self) -> str:
-        """Eight hex digits that stand for the corpus: part of the names of feature stores."""
+        """Eight hex digits that stand for the corpus: tasks that share them share features."""
         text = json.dumps([dict(self.data), sorted(self.pictures())], sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
@@ -73,10 +88,16 @@ class CellPlan:
     path: str
     """Relative to the folder of the comparison."""
     content: str = ""
-    """Of an encoder that is a ready store: a hash of what it holds."""
+    """Of an encoder whose name does not say what it is: a hash of what a ready store holds, or the fingerprint of
+
+    weights that are local files. Empty for published weights, and where the encoder cannot be built.
+    """
 
     def key(self) -> str:
-        """A hash of everything that can change the result, wherever the comparison and its data lie."""
+        """A hash of everything that can change the result, wherever the comparison and its data lie; but for the
+
+        pictures that are left out, which are known only once all features are there.
+        """
         recipe = self.recipe
         if self.content:
             recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"name": self.content})})
@@ -102,11 +123,25 @@ class Plan:
         ready = ready_store(cell.entry.name)
         if ready is not None:
             return ready
-        return self.out / "features" / f"{self.slugs[cell.entry.title]}-{cell.task.data_key}"
+        # All that must agree for two cells to share features: whatever is changed between two calls, weights behind the
+        # same name among it, the second finds a folder of its own and no store that refuses it.
+        recipe = cell.recipe
+        choices = [recipe.encoder.model_dump(mode="json"), recipe.features.dtype, recipe.features.precision]
+        text = json.dumps([cell.task.data_key, cell.content, choices], sort_keys=True)
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return self.out / "features" / f"{self.slugs[cell.entry.title]}-{key}"
+
+    def leaving_out(self, pictures: Mapping[str, Mapping[str, str]]) -> Plan:
+        """The same plan with other pictures left out, by `data_key` of the tasks."""
+        tasks = {task.name: replace(task, left_out=dict(pictures.get(task.data_key, {}))) for task in self.tasks}
+        cells = tuple(replace(cell, task=tasks[cell.task.name]) for cell in self.cells)
+        return replace(self, tasks=tuple(tasks.values()), cells=cells)
 
 
-def make_plan(suite: Suite, out: Path) -> Plan:
-    """Read recipes and data of a suite.
+def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None) -> Plan:
+    """Read recipes and data of a suite, and look at encoders whose name does not say what they are.
+
+    `contents` are those of the cells by their path, where another process has found them out.
 
     Raises:
         RecipeError, DataError, UsageError: the recipe, the data or the combination is wrong; nothing was computed yet.
@@ -117,20 +152,58 @@ def make_plan(suite: Suite, out: Path) -> Plan:
     slugs = unique_slugs(suite.labels())
     folders = unique_slugs([task.name for task in tasks])
     cells = []
+    content_of = _Contents()
     for entry in suite.entries():
-        ready = ready_store(entry.name)
-        content = "" if ready is None else open_ready(ready).content()
         for task in tasks:
             if task.refusal(entry.name):
                 continue
             for seed in suite.seeds if task.trains else suite.seeds[:1]:
                 path = f"cells/{folders[task.name]}/{slugs[entry.title]}/seed-{seed}"
-                cells.append(CellPlan(entry, task, seed, _recipe(entry, task, seed), path, content))
+                recipe = _recipe(entry, task, seed)
+                content = content_of(recipe) if contents is None else contents[path]
+                cells.append(CellPlan(entry, task, seed, recipe, path, content))
     if not cells:
         reason = tasks[0].refusal(suite.encoders[0].name)
         raise UsageError(f"nothing to run: {suite.encoders[0].name} on {tasks[0].name}: {reason}")
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
     return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
+
+
+def check_encoders(plan: Plan) -> None:
+    """Refuse encoders, layers and resize policies that do not exist, before anything is computed for the others.
+
+    Only names are looked at. An encoder whose store is there was built before; importing its library would only cost
+    time. Raises UsageError.
+    """
+    for cell in plan.cells:
+        store, choice = plan.store_path(cell), cell.recipe.encoder
+        if store is not None and not (store / "manifest.json").exists():
+            check_encoder(choice.name, layer=choice.layer)
+            policy(choice.resize)
+
+
+class _Contents:
+    """`CellPlan.content` of recipes, found out once an encoder."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def __call__(self, recipe: Recipe) -> str:
+        """Raises StoreError for a store that cannot be read; an encoder that cannot be built fails in its cells."""
+        key = recipe.encoder.model_dump_json()
+        if key not in self._known:
+            ready = ready_store(recipe.encoder.name)
+            self._known[key] = open_ready(ready).content() if ready is not None else _fingerprint(recipe)
+        return self._known[key]
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are told when the encoder is put to work
+        try:
+            return local_fingerprint(recipe.encoder)
+        except Exception:
+            return ""
 
 
 def recipe_for(task: str, data_format: str | None) -> str:

@@ -27,10 +27,16 @@ def sentences(plan: Plan) -> list[str]:
         "draws)"
         + (", after the seeds were averaged record by record. " if many else ". ")
         + "They say how far another sample of pictures could move a number; how far another training run could, the "
-        + ("single seeds show." if many else "single run cannot show."),
+        + ("single seeds show." if many else "single run cannot show.")
+        + " Fewer than 10 pictures, or the same score on all of them, have exact intervals instead.",
         "Differences are paired record by record before the same bootstrap; p is twice the smaller share of draws on "
         "either side of zero. No correction is made for the number of pairs looked at.",
     ]
+    if any(task.left_out for task in plan.tasks):
+        out.append(
+            "A picture that one encoder has no features of is left out for all of them, the rows without a picture "
+            "included: everything is trained on and judged by the same records."
+        )
     ready = [entry.title for entry in plan.suite.entries() if ready_store(entry.name) is not None]
     if ready:
         out.append(

@@ -47,10 +47,15 @@ def _packaged(name: str) -> str:
 
 def _header(results: Results) -> Html:
     findings = []
-    for task in results.tasks:
-        findings.append(el("p", wording.finding(results, task), class_="finding"))
+    several = len(results.tasks) > 1
+    for number, task in enumerate(results.tasks):
+        # The first task is the headline; of several, each says whose it is.
+        name = f"{wording.task_title(task)}: " if several else ""
+        findings.append(
+            el("p", name + wording.finding(results, task), class_="finding second" if number else "finding")
+        )
         shifted = wording.shift_finding(results, task)
-        if shifted:
+        if shifted and not number:
             findings.append(el("p", shifted, class_="finding second"))
     for pair in results.task_pairs():
         findings.append(el("p", wording.task_finding(results, *pair), class_="finding second"))
@@ -67,9 +72,10 @@ def _header(results: Results) -> Html:
 def _notice(results: Results) -> Html | None:
     """What is missing, before any number is read."""
     open_cells = [cell for cell in results.cells if cell.status == "pending"]
-    if not results.failures and not open_cells:
+    gone = [task for task in results.tasks if task.left_out]
+    if not results.failures and not open_cells and not gone:
         return None
-    parts = []
+    parts = [el("p", f"{task.name}: " if len(results.tasks) > 1 else "", wording.left_out_line(task)) for task in gone]
     if open_cells:
         done = sum(cell.status == "done" for cell in results.cells)
         text = f"Not finished: {done} of {len(results.cells)} runs are done; the numbers below are of those alone."

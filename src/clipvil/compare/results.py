@@ -62,6 +62,20 @@ class EncoderRow(_Model):
     costs: Costs = Costs()
 
 
+class LeftOut(_Model):
+    """Pictures of a corpus that no row was trained on or judged by, because one encoder has no features of them."""
+
+    pictures: int
+    records: dict[str, int]
+    """How many records of each split that are."""
+    reasons: dict[str, int]
+    """How many pictures by the reason, as in `corrupt (mini/random)`."""
+    first: list[str]
+    """Ids of some of them."""
+    listed: str
+    """The file in each feature store that lists what failed there."""
+
+
 class TaskInfo(_Model):
     """One task as it was run: `name` is how the suite calls it, `task` what the registry calls it."""
 
@@ -75,7 +89,8 @@ class TaskInfo(_Model):
     fingerprints: dict[str, str] = Field(default_factory=dict)
     """Data hash of each split."""
     sizes: dict[str, int] = Field(default_factory=dict)
-    """Records of each split."""
+    """Records of each split, those that were left out among them."""
+    left_out: LeftOut | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     """The recipe without encoder and seed, which are what the matrix varies."""
 

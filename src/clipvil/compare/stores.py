@@ -12,21 +12,33 @@ from clipvil.features.base import FeatureSource
 from clipvil.features.blind import BlindSource
 from clipvil.features.index import STATUSES
 from clipvil.features.store import Store
+from clipvil.features.without import Without
 from clipvil.training.inputs import open_features
 
 
-def extract_features(cell: CellPlan, plan: Plan, *, quiet: bool = False) -> FeatureSource:
-    """The features of a cell's pictures, extracted where they are missing.
+def extract_features(cell: CellPlan, plan: Plan, *, retry_failed: bool = False, quiet: bool = False) -> FeatureSource:
+    """The features of a cell's pictures, extracted where they are missing, and with `retry_failed` where they failed.
 
     Raises what extraction raises: an encoder that does not exist, a store that is damaged.
     """
-    return open_features(cell.recipe, cell.task.datasets, plan.out / cell.path, quiet=quiet)
+    return open_features(
+        cell.recipe,
+        cell.task.datasets,
+        plan.out / cell.path,
+        retry_failed=retry_failed,
+        fingerprint=cell.content,
+        quiet=quiet,
+    )
 
 
 def stored_features(cell: CellPlan, plan: Plan) -> FeatureSource:
-    """The features of a cell's pictures, which were extracted before. Raises StoreError where there are none."""
+    """The features of a cell's pictures, which were extracted before, but for those that all cells leave out.
+
+    Raises StoreError where there are none.
+    """
     path = plan.store_path(cell)
-    return BlindSource() if path is None else Store.open(path)
+    source: FeatureSource = BlindSource() if path is None else Store.open(path)
+    return Without(source, cell.task.left_out) if cell.task.left_out else source
 
 
 def encoder_row(entry: EncoderEntry, slug: str, cell: CellPlan, plan: Plan) -> EncoderRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 from clipvil.compare import wording
@@ -45,7 +46,8 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
         _draw(head, [[n, *s] for n, s in zip(names, scores, strict=True)], colour),
         _draw(["encoder", *_COSTS], [[n, *c] for n, c in zip(names, costs, strict=True)], colour),
     ]  # fmt: skip
-    return "\n".join([title, "", "\n\n".join(tables), "", *_sentences(results, task)])
+    gone = textwrap.wrap(wording.left_out_line(task), width)
+    return "\n".join([title, *gone, "", "\n\n".join(tables), "", *_sentences(results, task)])
 
 
 def _score_heads(task: TaskInfo, rows: Sequence[Row]) -> list[str]:

@@ -80,6 +80,21 @@ def plural(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
+def left_out_line(task: TaskInfo) -> str:
+    """Which pictures no row of a task has seen, and why; empty where every encoder has them all."""
+    found = task.left_out
+    if found is None:
+        return ""
+    records = ", ".join(f"{count} of {split}" for split, count in found.records.items() if count)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items())
+    more = ", \u2026" if found.pictures > len(found.first) else ""
+    return (
+        f"left out of every row: {plural(found.pictures, 'picture')} without features, and their records ({records}): "
+        f"{reasons}; {', '.join(found.first)}{more}; see {found.listed} of the feature store; --retry-failed tries "
+        "mended pictures again"
+    )
+
+
 def difference_line(pair: PairDifference) -> str:
     """A difference for the terminal, as `A - B: +21.3 [19.8, 22.9]`, saying so when chance may explain it."""
     doubt = "" if pair.significant else "  (could be chance: the interval holds zero)"

@@ -1,8 +1,9 @@
 """A process that trains cells of one comparison, started by `clipvil.compare.parallel`.
 
-It reads JSON lines: first `{"suite": ..., "out": ...}`, then `{"cell": path}` one at a time, and answers each cell with
-`{"cell": path, "error": text or null}`. When its input ends, so does it, in the middle of a cell if need be: whoever
-started it is gone, and an orphan would hold the run's folder against the next attempt.
+It reads JSON lines: first `{"suite": ..., "out": ..., "contents": ..., "left_out": ...}`, then `{"cell": path}` one at
+a time, and answers each cell with `{"cell": path, "error": text or null}`. When its input ends, so does it, in the
+middle of a cell if need be: whoever started it is gone, and an orphan would hold the run's folder against the next
+attempt.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def main() -> None:
     from clipvil.compare.suite import Suite
 
     start = lines.get()
-    plan = make_plan(Suite.from_values(start["suite"]), Path(start["out"]))
+    # What the parent found out of encoders and pictures is taken over: it would cost time to find out again, and could
+    # come out differently if a file changed meanwhile.
+    plan = make_plan(Suite.from_values(start["suite"]), Path(start["out"]), start["contents"])
+    plan = plan.leaving_out(start["left_out"])
     cells = {cell.path: cell for cell in plan.cells}
     while True:
         path = lines.get()["cell"]

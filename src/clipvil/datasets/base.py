@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -115,10 +116,12 @@ def parse_json(
     try:
         return json.loads(text, parse_constant=refuse, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}" if row is None else row
+        # A row of JSON lines is a line of its file; the lines inside it are no help.
+        line = error.lineno if row is None else None
         cut = error.pos >= len(text.rstrip()) - 1
         fix = "the file seems to be cut off; fetch it again" if cut else ""
-        raise DataError(f"not valid JSON: {error.msg} at column {error.colno}", file=file, row=place, fix=fix) from None
+        what = f"not valid JSON: {error.msg} at column {error.colno}"
+        raise DataError(what, file=file, row=row, line=line, fix=fix) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=file, row=row) from None
 
@@ -179,15 +182,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
-def iter_rows(path: str | Path) -> Iterator[Row]:
+def iter_rows(path: str | Path, required: Sequence[str] = (), optional: Sequence[str] = ()) -> Iterator[Row]:
     """Rows of a `.csv`, `.tsv`, `.jsonl` or `.json` (one list of objects) file, numbered as an editor shows them.
 
-    JSONL rows are lines; CSV rows are the line a record ends on; JSON rows count objects from 1.
+    JSONL rows are lines; CSV rows are the line a record ends on; JSON rows count objects from 1. `required`
+    are the columns that the header of a table must name, `optional` those that it must not name in other letters.
     """
     kind = Path(path).suffix.lower()
     text = read_text(path)
     if kind in (".csv", ".tsv"):
-        yield from csv_rows(text, path, "\t" if kind == ".tsv" else ",")
+        yield from csv_rows(text, path, "\t" if kind == ".tsv" else ",", required, optional)
     elif kind == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -202,8 +206,10 @@ def iter_rows(path: str | Path) -> Iterator[Row]:
         raise DataError(f"unknown kind of file '{kind}'", file=path, fix="use .csv, .tsv, .jsonl or .json")
 
 
-def csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
-    """Rows of a table that was read already; its first line names the columns. Raises DataError naming the line."""
+def csv_rows(
+    text: str, path: str | Path, delimiter: str, required: Sequence[str] = (), optional: Sequence[str] = ()
+) -> Iterator[Row]:
+    """Rows of a table that was read already; its first line names the columns, as `iter_rows` wants them."""
     if "\0" in text:
         raise DataError("holds a NUL byte, so it is not a text table", file=path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -211,6 +217,7 @@ def csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
         header = [name.strip() for name in next(reader)]
         if len(set(header)) != len(header):
             raise DataError("two columns have the same name", file=path, row=1)
+        _check_header(header, required, optional, path, delimiter)
         for cells in reader:
             if not cells:
                 continue
@@ -227,6 +234,28 @@ def csv_rows(text: str, path: str | Path, delimiter: str) -> Iterator[Row]:
         raise DataError(f"not a valid table: {error}", file=path, row=reader.line_num) from None
 
 
+_SIGNS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "upright lines"}
+
+
+def _check_header(
+    header: Sequence[str], required: Sequence[str], optional: Sequence[str], path: str | Path, delimiter: str
+) -> None:
+    """Raise DataError where a column is not named as it must be, guessing at what went wrong."""
+    known = {*required, *optional}
+    misspelt = [name for name in header if name not in known and name.casefold() in known - set(header)]
+    lacking = [name for name in required if name not in header]
+    if misspelt:
+        right = ", ".join(name.casefold() for name in misspelt)
+        raise DataError(f"the header names {', '.join(misspelt)}", file=path, row=1, fix=f"write {right} instead")
+    if lacking:
+        other = next((sign for sign in _SIGNS if len(header) == 1 and sign in header[0]), None)
+        fix = "the first row must name the columns"
+        if other is not None:
+            fix = f"its cells seem to be parted by {_SIGNS[other]}, not by {_SIGNS[delimiter]}: save it anew"
+        what = f"the header lacks {' and '.join(lacking)}; it has {', '.join(header)}"
+        raise DataError(what, file=path, row=1, fix=fix)
+
+
 def option(data: Mapping[str, Any], name: str, where: str = "data") -> Any:
     """A required entry of a recipe's data section; DataError when it is missing."""
     if data.get(name) is None:
@@ -234,10 +263,38 @@ def option(data: Mapping[str, Any], name: str, where: str = "data") -> Any:
     return data[name]
 
 
+def option_path(data: Mapping[str, Any], name: str, default: str | Path | None = None, *, where: str = "data") -> Path:
+    """An entry that names a file or folder, required where there is no `default`; DataError for anything else."""
+    value = option(data, name, where) if default is None or data.get(name) is not None else default
+    if not isinstance(value, str | Path) or not str(value):
+        raise _wrong(value, name, where, "the name of a file or folder", "put a name of digits alone in quotes")
+    return Path(value)
+
+
+def option_text(data: Mapping[str, Any], name: str, default: str, *, where: str = "data") -> str:
+    """An optional entry that is text. Raises DataError for anything else."""
+    value = default if data.get(name) is None else data[name]
+    if not isinstance(value, str):
+        raise _wrong(value, name, where, "text", "put it in quotes")
+    return value
+
+
+def option_int(data: Mapping[str, Any], name: str, default: int, *, where: str = "data") -> int:
+    """An optional entry that is a whole number. Raises DataError for anything else."""
+    value = default if data.get(name) is None else data[name]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(value, name, where, "a whole number")
+    return value
+
+
+def _wrong(value: Any, name: str, where: str, wanted: str, fix: str = "") -> DataError:
+    plain = isinstance(value, str | bool | int | float)
+    got = repr(value) if plain else _kind(value)
+    return DataError(f"must be {wanted}, not {got}", field=f"{where}.{name}", fix=fix if plain and value != "" else "")
+
+
 def known(data: Mapping[str, Any], names: Iterable[str], where: str = "data") -> None:
     """Raise DataError for an entry that is not among `names`, with the nearest right one."""
-    import difflib
-
     names = list(names)
     for key in data:
         if key not in names:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, known, option, parse_json, read_text
+from clipvil.datasets.base import Dataset, Row, known, option_path, option_text, parse_json, read_text
 from clipvil.errors import DataError
 from clipvil.records import Caption
 
@@ -50,11 +50,11 @@ def load_as(
     if not isinstance(entry, Mapping):
         raise DataError(f"the split '{split}' must be a mapping with 'captions' and more")
     known(entry, _SPLIT, f"data.{split}")
-    root = Path(data.get("root") or ".")
-    path = root / option(entry, "captions", f"data.{split}")
+    root = option_path(data, "root", ".")
+    path = root / option_path(entry, "captions", where=f"data.{split}")
     records, files = read(path)
-    prefix, template = str(entry.get("prefix") or ""), entry.get("template")
-    folder = root / (entry.get("images") or ".")
+    prefix, template = (option_text(entry, name, "", where=f"data.{split}") for name in ("prefix", "template"))
+    folder = root / option_path(entry, "images", ".", where=f"data.{split}")
     pictures: dict[str, Path] = {}
     for image_id in dict.fromkeys(record.image_id for record in records):
         pictures[prefix + image_id] = folder / _file_name(image_id, files, template, path)
@@ -63,7 +63,7 @@ def load_as(
     return Dataset(name, split, records, pictures)
 
 
-def _file_name(image_id: str, files: Mapping[str, str], template: str | None, path: Path) -> str:
+def _file_name(image_id: str, files: Mapping[str, str], template: str, path: Path) -> str:
     if not template:
         if not files.get(image_id):
             raise DataError(

@@ -195,7 +195,7 @@ class Questions(QuestionSequence):
 class Selected(QuestionSequence):
     """Some rows (int64) of other records, in the order given."""
 
-    def __init__(self, base: Questions, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, base: QuestionSequence, rows: npt.NDArray[np.int64]) -> None:
         self.base, self.rows = base, rows
         self.fingerprints = base.fingerprints
         digest = hashlib.sha256(base.identity.encode() + np.ascontiguousarray(rows, dtype="<i8").tobytes())
@@ -235,6 +235,20 @@ class Joined(QuestionSequence):
     def column(self, name: str) -> list[str]:
         """One field (not `answers`) of all records."""
         return [value for part in self.parts for value in part.column(name)]
+
+
+def column_of(records: Sequence[Any], name: str) -> list[str]:
+    """One field of all records; of questions that are made when asked for, without making them."""
+    if isinstance(records, QuestionSequence):
+        return records.column(name)
+    return [getattr(record, name) for record in records]
+
+
+def rows_of(records: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
+    """Some of the records, in the order given; questions that are made when asked for stay so."""
+    if isinstance(records, QuestionSequence):
+        return Selected(records, np.asarray(rows, dtype=np.int64))
+    return [records[row] for row in rows]
 
 
 def remembered(records: Iterable[Any], identity: str, folder: Path | None) -> str:

@@ -16,17 +16,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, iter_rows, known, option
+from clipvil.datasets.base import Dataset, Row, iter_rows, known, option_int, option_path
 from clipvil.datasets.splitting import checked_holdout, split_pictures
 from clipvil.errors import DataError
 from clipvil.records import Caption
 
+_REQUIRED = ("image",)
+_OPTIONAL = ("caption", "captions", "caption_id", "domain", "split")
 _OPTIONS = ("format", "root", "images", "captions", "holdout", "seed")
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
     """Which splits there are; for one table that means reading it."""
-    if "captions" in data:
+    if data.get("captions") is not None:
         return _ordered(_one_table(data)[1].values())
     names = [key for key in data if key not in _OPTIONS]
     if "train" not in names:
@@ -36,19 +38,19 @@ def split_names(data: Mapping[str, Any]) -> list[str]:
 
 def load(data: Mapping[str, Any], split: str) -> Dataset:
     """Read one split; see the module's documentation for the data section."""
-    root = Path(data.get("root") or ".")
-    if "captions" in data:
+    root = option_path(data, "root", ".")
+    if data.get("captions") is not None:
         known(data, _OPTIONS)
-        path = root / data["captions"]
+        path = root / option_path(data, "captions")
         everything, assigned = _one_table(data)
         _check_split(split, _ordered(assigned.values()))
         records = [record for record in everything if assigned[record.image_id] == split]
     else:
         _check_split(split, split_names(data))
-        path = root / option(data, split)
+        path = root / option_path(data, split)
         # Row numbers start over in each file, so ids made from them carry the split's name.
         records = read_captions(path, prefix=f"{split}/")
-    folder = root / data["images"] if data.get("images") else path.parent
+    folder = root / option_path(data, "images") if data.get("images") is not None else path.parent
     return Dataset(
         "custom_captions", split, records, {i: folder / i for i in dict.fromkeys(r.image_id for r in records)}
     )
@@ -75,7 +77,7 @@ def _check_split(split: str, names: list[str]) -> None:
 def _read(path: str | Path, prefix: str = "") -> list[tuple[Caption, Row]]:
     out: list[tuple[Caption, Row]] = []
     seen: dict[str, int] = {}
-    for row in iter_rows(path):
+    for row in iter_rows(path, _REQUIRED, _OPTIONAL):
         for record in _records(row, prefix):
             if record.caption_id in seen:
                 raise row.error(f"{record.caption_id} was already used in row {seen[record.caption_id]}", "caption_id")
@@ -102,13 +104,13 @@ def _records(row: Row, prefix: str) -> list[Caption]:
 
 def _one_table(data: Mapping[str, Any]) -> tuple[list[Caption], dict[str, str]]:
     """All records of the table, and the split of each picture."""
-    path = Path(data.get("root") or ".") / data["captions"]
+    path = option_path(data, "root", ".") / option_path(data, "captions")
     read = _read(path)
     records = [record for record, _ in read]
     named = [row.has("split") for _, row in read]
     if not any(named):
         return records, split_pictures(
-            (r.image_id for r in records), checked_holdout(data), seed=int(data.get("seed") or 0)
+            (r.image_id for r in records), checked_holdout(data), seed=option_int(data, "seed", 0)
         )
     if not all(named):
         raise read[named.index(False)][1].error("is missing, though other rows name one", "split")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, known, parse_json, read_text
+from clipvil.datasets.base import Dataset, Row, known, option_int, option_path, parse_json, read_text
 from clipvil.datasets.splitting import split_pictures
 from clipvil.errors import DataError
 from clipvil.records import Question
@@ -25,22 +25,22 @@ _ENTRIES = ("format", "root", "holdout", "seed")
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
     """Always train, val and test."""
+    known(data, _ENTRIES)
     return ["train", "val", "test"]
 
 
 def load(data: Mapping[str, Any], split: str) -> Dataset:
     """Read one split; see the module's documentation. Raises DataError when the package is not installed."""
-    known(data, _ENTRIES)
     if split not in split_names(data):
         raise DataError(f"there is no split '{split}'", fix="easy-VQA has train, val and test")
     holdout = data.get("holdout", HOLDOUT)
     if isinstance(holdout, bool) or not isinstance(holdout, int | float) or not 0 < holdout < 1:
-        raise DataError("must be a number between 0 and 1", field="holdout")
+        raise DataError("must be a number between 0 and 1", field="data.holdout")
     root = _root(data)
     official = "test" if split == "test" else "train"
     records = read_questions(root / official / "questions.json", official)
     if official == "train":
-        part = split_pictures((r.image_id for r in records), {"val": holdout}, seed=int(data.get("seed") or 0))
+        part = split_pictures((r.image_id for r in records), {"val": holdout}, seed=option_int(data, "seed", 0))
         records = [record for record in records if part[record.image_id] == split]
     ids = dict.fromkeys(record.image_id for record in records)
     pictures = {i: root / official / "images" / (i.partition("/")[2] + ".png") for i in ids}
@@ -80,8 +80,8 @@ def question_type(question: str) -> str:
 
 
 def _root(data: Mapping[str, Any]) -> Path:
-    if data.get("root"):
-        return Path(data["root"])
+    if data.get("root") is not None:
+        return option_path(data, "root")
     spec = importlib.util.find_spec("easy_vqa")
     if spec is None or not spec.submodule_search_locations:
         raise DataError("the package easy-vqa is not installed", fix="pip install easy-vqa")

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, csv_rows, known, option, read_text
+from clipvil.datasets.base import Dataset, Row, csv_rows, known, option_int, option_path, read_text
 from clipvil.datasets.splitting import checked_holdout, split_pictures
 from clipvil.errors import DataError
 from clipvil.records import Caption
@@ -43,19 +43,21 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     names = split_names(data)
     if split not in names:
         raise DataError(f"there is no split '{split}'", fix=f"the data section has {', '.join(names)}")
-    root = Path(data.get("root") or ".")
-    path = root / option(data, "captions")
+    root = option_path(data, "root", ".")
+    path = root / option_path(data, "captions")
     records = read_flickr(path)
     if split in data:
         if data.get("holdout"):
             raise DataError("the data section has lists of pictures; drop them or 'holdout'", field="holdout")
-        chosen = _listed(root / data[split], {record.image_id for record in records}, path)
+        chosen = _listed(root / option_path(data, split), {record.image_id for record in records}, path)
     else:
         known(data, _OPTIONS)
-        assigned = split_pictures((r.image_id for r in records), checked_holdout(data), seed=int(data.get("seed") or 0))
+        assigned = split_pictures(
+            (r.image_id for r in records), checked_holdout(data), seed=option_int(data, "seed", 0)
+        )
         chosen = {image for image, part in assigned.items() if part == split}
     kept = [record for record in records if record.image_id in chosen]
-    folder = root / (data.get("images") or ".")
+    folder = root / option_path(data, "images", ".")
     return Dataset("flickr", split, kept, {i: folder / i for i in dict.fromkeys(r.image_id for r in kept)})
 
 
@@ -80,7 +82,7 @@ def read_flickr(path: str | Path) -> list[Caption]:
     elif first.replace(" ", "").startswith("image_name|"):
         records = _piped_file(text, path)
     else:
-        records = list(_table(csv_rows(text, path, ","), path))
+        records = list(_table(csv_rows(text, path, ",", ("image", "caption")), path))
     _check_ids(records, path)
     return records
 

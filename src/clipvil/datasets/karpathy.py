@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, known, option, parse_json, read_text
+from clipvil.datasets.base import Dataset, Row, known, option_path, parse_json, read_text
 from clipvil.errors import DataError
 from clipvil.records import Caption
 
@@ -37,7 +37,7 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     if split not in parts:
         raise DataError(f"there is no split '{split}'", fix=f"the file has {', '.join(_ordered(parts))}")
     records, files = parts[split]
-    folder = Path(data.get("root") or ".") / (data.get("images") or ".")
+    folder = option_path(data, "root", ".") / option_path(data, "images", ".")
     return Dataset("karpathy", split, records, {key: folder / name for key, name in files.items()})
 
 
@@ -48,8 +48,11 @@ def _ordered(parts: Mapping[str, Any]) -> list[str]:
 
 def _parts(data: Mapping[str, Any]) -> dict[str, tuple[list[Caption], dict[str, str]]]:
     known(data, _ENTRIES)
-    path = Path(data.get("root") or ".") / option(data, "captions")
-    return read_karpathy(path, restval=data.get("restval", True) is not False)
+    path = option_path(data, "root", ".") / option_path(data, "captions")
+    restval = True if data.get("restval") is None else data["restval"]
+    if not isinstance(restval, bool):
+        raise DataError(f"must be true or false, not {restval!r}", field="data.restval")
+    return read_karpathy(path, restval=restval)
 
 
 def read_karpathy(path: str | Path, *, restval: bool = True) -> dict[str, tuple[list[Caption], dict[str, str]]]:

@@ -6,11 +6,10 @@ Data section: `format: mini`, `root` (where the corpus is or will be), optional 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from clipvil.datasets import vqa_v2
-from clipvil.datasets.base import Dataset, known, option
+from clipvil.datasets.base import Dataset, known, option_int, option_path
 from clipvil.errors import DataError
 from clipvil.mini import corpora
 
@@ -22,7 +21,7 @@ def split_names(data: Mapping[str, Any]) -> list[str]:
     known(data, _ENTRIES)
     if data.get("sizes"):
         return list(corpora.checked_sizes(data["sizes"]))
-    root = Path(option(data, "root"))
+    root = option_path(data, "root")
     return list(corpora.open_corpus(root).sizes if (root / corpora.MANIFEST).exists() else corpora.SIZES)
 
 
@@ -33,7 +32,7 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     ask for, DataError when it is damaged.
     """
     ensure(data, split)
-    root = Path(option(data, "root"))
+    root = option_path(data, "root")
     entry = {
         "questions": f"questions_{split}.json",
         "annotations": f"annotations_{split}.json",
@@ -49,6 +48,6 @@ def ensure(data: Mapping[str, Any], split: str) -> None:
     names = split_names(data)
     if split not in names:
         raise DataError(f"there is no split '{split}'", fix=f"this miniature world has {', '.join(names)}")
-    root = Path(option(data, "root"))
+    root = option_path(data, "root")
     if data.get("sizes") or not (root / corpora.MANIFEST).exists():
-        corpora.write_corpus(root, data.get("sizes"), int(data.get("seed") or 0))
+        corpora.write_corpus(root, data.get("sizes"), option_int(data, "seed", 0))

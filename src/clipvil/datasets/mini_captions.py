@@ -7,11 +7,10 @@ Data section: `format: mini_captions`, `root` (where the corpus is or will be), 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from clipvil.datasets import coco_captions, mini
-from clipvil.datasets.base import Dataset, option
+from clipvil.datasets.base import Dataset, option_path
 from clipvil.datasets.mini import split_names
 
 __all__ = ["load", "split_names"]
@@ -20,7 +19,7 @@ __all__ = ["load", "split_names"]
 def load(data: Mapping[str, Any], split: str) -> Dataset:
     """Read one split, writing the corpus first when `root` holds none. Raises as the format `mini` does."""
     mini.ensure(data, split)
-    root = Path(option(data, "root"))
+    root = option_path(data, "root")
     entry = {"captions": f"captions_{split}.json", "images": f"images/{split}"}
     dataset = coco_captions.load({"format": "coco_captions", "root": root, split: entry}, split)
     return Dataset("mini_captions", split, dataset.records, dataset.pictures)

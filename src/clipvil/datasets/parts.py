@@ -14,14 +14,16 @@ Beside what its reader takes, each part may have `prefix` (put before its image 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from clipvil.datasets.base import Dataset, known, option, parse_json, read_text
+from clipvil.datasets.base import Dataset, known, option_path, option_text, parse_json, read_text
 from clipvil.datasets.cache import cache_folder
 from clipvil.datasets.columns import Joined, Questions, QuestionSequence, Selected, find_double
 from clipvil.datasets.selection import Selection
@@ -53,15 +55,23 @@ class Request:
     @property
     def prefix(self) -> str:
         """What is put before image ids."""
-        return str(self.entry.get("prefix") or "")
+        return option_text(self.entry, "prefix", "", where=self.where)
 
     def path(self, name: str) -> Path:
         """A required entry as a path."""
-        return self.root / option(self.entry, name, self.where)
+        return self.root / option_path(self.entry, name, where=self.where)
 
     def optional(self, name: str) -> Path | None:
         """An entry as a path, None when it is absent."""
-        return self.root / self.entry[name] if self.entry.get(name) else None
+        return None if self.entry.get(name) is None else self.path(name)
+
+    def text(self, name: str, default: str) -> str:
+        """An optional entry that is text."""
+        return option_text(self.entry, name, default, where=self.where)
+
+    def images(self) -> str:
+        """The folder of the pictures: the entry `images`, or where the paths start."""
+        return str(self.root / option_path(self.entry, "images", ".", where=self.where))
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,12 @@ class Pictures(Mapping[str, Path]):
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
-    """The entries of the data section that describe a split, train and val first."""
+    """The entries of the data section that describe a split, train and val first. Looks at all, opens nothing."""
     names = [key for key in data if key not in DATA]
+    for name in names:
+        # Before the first file is read: a misspelt entry of the last split is not to be found after minutes.
+        for where, entry in _entries(data, name):
+            _reader(data.get("format"), entry, where)
     return sorted(names, key=lambda name: ("train", "val").index(name) if name in ("train", "val") else 2)
 
 
@@ -99,17 +113,14 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
     names = split_names(data)
     if split not in names:
         raise DataError(f"there is no split '{split}'", fix=f"the data section has {', '.join(names) or 'none'}")
-    entries = data[split] if isinstance(data[split], Sequence) and not isinstance(data[split], str) else [data[split]]
-    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
-        raise DataError(f"the split '{split}' must be a mapping with 'questions' and more, or a list of such mappings")
+    entries = _entries(data, split)
     folder = cache_folder(data.get("cache"))
-    root = Path(data.get("root") or ".")
+    root = option_path(data, "root", ".")
     single = len(entries) == 1
     chosen: list[Questions | Selected] = []
     files: dict[str, str] = {}
     selection = Selection(root)
-    for number, entry in enumerate(entries):
-        where = f"data.{split}" if single else f"data.{split}[{number}]"
+    for where, entry in entries:
         request = Request(entry, root, where, folder)
         part = _read(corpus, request)
         records = selection.apply(part.records, entry, request.prefix, where)
@@ -124,15 +135,34 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
     return Dataset(corpus, split, joined, Pictures(files))
 
 
-def _read(corpus: str, request: Request) -> Part:
-    name = request.entry.get("format") or corpus
+def _entries(data: Mapping[str, Any], split: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The parts of a split, each with its name in errors. Raises DataError where the split is nothing of the kind."""
+    value, where = data[split], f"data.{split}"
+    entries = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
+        near = difflib.get_close_matches(split, DATA, n=1)
+        raise DataError(
+            f"the split '{split}' must be a mapping with 'questions' and more, or a list of such mappings",
+            field=where,
+            fix=f"did you mean '{near[0]}'?" if near else "",
+        )
+    return [(where if len(entries) == 1 else f"{where}[{number}]", entry) for number, entry in enumerate(entries)]
+
+
+def _reader(corpus: Any, entry: Mapping[str, Any], where: str) -> ModuleType:
+    """The module that reads a part, its entries checked by name."""
+    name = option_text(entry, "format", corpus, where=where)
     if name not in _READERS:
         raise DataError(
-            f"the recipe's {request.where} section names the format {name!r}", fix=f"known are {', '.join(_READERS)}"
+            f"the recipe's {where} section names the format {name!r}", fix=f"known are {', '.join(_READERS)}"
         )
     module = importlib.import_module(_READERS[name])
-    known(request.entry, (*module.ENTRIES, *COMMON), request.where)
-    part: Part = module.read_part(request)
+    known(entry, (*module.ENTRIES, *COMMON), where)
+    return module
+
+
+def _read(corpus: str, request: Request) -> Part:
+    part: Part = _reader(corpus, request.entry, request.where).read_part(request)
     return part
 
 
@@ -156,9 +186,8 @@ def _check_unique(ids: Sequence[str], split: str) -> None:
 
 def picture_files(request: Request, default: str) -> Callable[[str], str]:
     """The file of a picture by image id, from the entries `images`, `files` and `template`."""
-    folder = str(request.root / (request.entry.get("images") or "."))
-    if request.entry.get("files"):
-        path = request.path("files")
+    folder, path = request.images(), request.optional("files")
+    if path is not None:
         table = parse_json(read_text(path), file=path)
         if not isinstance(table, dict):
             raise DataError("must be an object from image id to file name", file=path)
@@ -169,7 +198,7 @@ def picture_files(request: Request, default: str) -> Callable[[str], str]:
             return os.path.join(folder, table[image])  # noqa: PTH118 - a hundred thousand Paths would take a second
 
         return look_up
-    template = str(request.entry.get("template") or default)
+    template = request.text("template", default)
 
     def fill(image: str) -> str:
         try:

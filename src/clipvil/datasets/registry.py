@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from clipvil.datasets.base import Dataset
+from clipvil.datasets.base import Dataset, option_text
 from clipvil.errors import DataError
 
 GROUP = "clipvil.datasets"
@@ -52,11 +52,12 @@ def split_names(data: Mapping[str, Any]) -> list[str]:
 
 
 def _module(data: Mapping[str, Any]) -> ModuleType:
-    name = data.get("format")
+    name = option_text(data, "format", "")
     if name in _FORMATS:
         return importlib.import_module(_FORMATS[name])
     for entry in importlib.metadata.entry_points(group=GROUP):
         if entry.name == name:
             module: ModuleType = entry.load()
             return module
-    raise DataError(f"unknown data format {name!r}", field="format", fix=f"known are {', '.join(formats())}")
+    what = f"unknown data format {name!r}" if name else "the data section names no format"
+    raise DataError(what, field="data.format", fix=f"known are {', '.join(formats())}")

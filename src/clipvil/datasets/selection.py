@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from clipvil.datasets.base import Row, known, option, parse_json, read_text
+from clipvil.datasets.base import Row, known, option_path, parse_json, read_text
 from clipvil.datasets.columns import Questions, Selected
 from clipvil.errors import DataError
 
@@ -75,7 +75,7 @@ class Selection:
         if not isinstance(choice, Mapping):
             raise DataError(f"{where} must be a path, or a mapping with 'file'")
         known(choice, _OPTIONS, where)
-        path = self._root / option(choice, "file", where)
+        path = self._root / option_path(choice, "file", where=where)
         of, missing = choice.get("of"), choice.get("missing")
         if of not in (None, *_KINDS) or missing not in (None, "allow", "error"):
             raise DataError(f"{where}: 'of' must be question or image, 'missing' allow or error")

@@ -58,8 +58,8 @@ def read_questions(
 
 
 def _files(request: Request, questions: Path, records: Questions) -> Callable[[str], str]:
-    folder = str(request.root / (request.entry.get("images") or "."))
-    template = str(request.entry.get("template") or TEMPLATE)
+    folder = request.images()
+    template = request.text("template", TEMPLATE)
     splits = records.notes()
 
     def fill(image: str) -> str:

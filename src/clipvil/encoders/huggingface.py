@@ -18,7 +18,7 @@ from clipvil.encoders.module_text import ModuleTextEncoder
 from clipvil.encoders.positions import zero_tables
 from clipvil.encoders.quickgelu import has_quickgelu
 from clipvil.encoders.request import EncoderRequest
-from clipvil.encoders.weights import downloading, find_weights, read_state_dict, untrained
+from clipvil.encoders.weights import HUB_CACHE, LOCAL_FOLDER, downloading, find_weights, read_state_dict, untrained
 from clipvil.errors import EncoderError
 
 # Two-tower checkpoints: the class that loads their visual half alone, with the embedding that the model was trained by.
@@ -37,11 +37,12 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     Raises EncoderError for folders or repositories that cannot be read, weights that do not cover the model, and
     families without a grid.
     """
-    place, local = _place(request)
+    place, local = check(request)
     source = place if local else f"huggingface.co/{place}"
-    with downloading("the configuration", source, name=request.name):
+    cache = LOCAL_FOLDER if local else HUB_CACHE
+    with downloading("the configuration", source, name=request.name, cache=cache):
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=local)
-    with downloading("preprocessor_config.json (mean and std)", source, name=request.name):
+    with downloading("preprocessor_config.json (mean and std)", source, name=request.name, cache=cache):
         processor = transformers.AutoImageProcessor.from_pretrained(place, local_files_only=local)
     model = _model(request, config, place, local)
     preprocess = _preprocess(request, model.config, processor)
@@ -62,8 +63,8 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     )
 
 
-def _place(request: EncoderRequest) -> tuple[str, bool]:
-    """The hub repository or folder, and whether it is a folder."""
+def check(request: EncoderRequest) -> tuple[str, bool]:
+    """The hub repository or folder, and whether it is a folder. Raises EncoderError for a folder that is not there."""
     path = Path(request.model).expanduser()
     if path.is_dir():
         return str(path), True
@@ -103,7 +104,8 @@ def _weighted(request: EncoderRequest, kind: Any, config: Any, place: str, local
     if request.weights is not None:
         state = read_state_dict(find_weights(request.weights, name=request.name), name=request.name)
         return _load(request, kind, None, config=config, state_dict=state)
-    with downloading("the weights", place if local else f"huggingface.co/{place}", name=request.name):
+    cache = LOCAL_FOLDER if local else HUB_CACHE
+    with downloading("the weights", place if local else f"huggingface.co/{place}", name=request.name, cache=cache):
         return _load(request, kind, place, config=config, local_files_only=local)
 
 

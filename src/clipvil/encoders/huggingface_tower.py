@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipvil.encoders.layers import Layer
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderError, EncoderNameError
 
 
 class HuggingFaceTower(nn.Module):
@@ -58,10 +58,10 @@ class HuggingFaceTower(nn.Module):
         self._tap = self.layer.position(len(states) - 1, kind="block", name=name)
         self.grid_channels = int(last.shape[2])
         if self.layer.norm and self._norm() is None:
-            raise EncoderError(f"{name} has no final norm; use layer '{str(self.layer).split('+')[0]}'")
+            raise EncoderNameError(f"{name} has no final norm; use layer '{str(self.layer).split('+')[0]}'")
         if self.layer.proj:
             if self._projection is None:
-                raise EncoderError(f"{name} has no projection over its tokens; use {str(self.layer)[:-5]}")
+                raise EncoderNameError(f"{name} has no projection over its tokens; use {str(self.layer)[:-5]}")
             self.grid_channels = int(self._projection.out_features)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:

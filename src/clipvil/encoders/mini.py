@@ -9,27 +9,36 @@ from typing import TYPE_CHECKING
 
 from clipvil.encoders.info import EncoderInfo
 from clipvil.encoders.request import EncoderRequest
-from clipvil.errors import ClipvilError, EncoderError
+from clipvil.errors import ClipvilError, EncoderError, EncoderNameError
 
 if TYPE_CHECKING:
     from clipvil.encoders.module_encoder import ModuleEncoder
 
 _TRAINED = ("contrastive", "annotated")
+WITH_TEXT = "contrastive"
+"""The one whose text tower was trained."""
 
 
 def create(request: EncoderRequest) -> ModuleEncoder:
     """`mini/contrastive`, `mini/annotated` and `mini/random` (the same trunk untrained, seed 0), through open_clip.
 
-    Raises EncoderError for other names, and where the package's weights are missing.
+    Raises EncoderNameError for other names, EncoderError where the package's weights are missing.
     """
-    if request.weights is not None or request.model not in (*_TRAINED, "random"):
-        raise EncoderError(f"no encoder '{request.name}'; use mini/contrastive, mini/annotated or mini/random")
+    check(request)
     random = request.model == "random"
     folder = _folder(request.model, request.name)
     inner = replace(request, model=f"local-dir:{folder}", weights="random" if random else None)
     from clipvil.encoders import open_clip  # here, so that listing these names needs no torch
 
-    return open_clip.create(inner)
+    encoder = open_clip.create(inner)
+    # The text towers in the other two folders were never trained: what they say would look like a result.
+    return encoder if request.model == WITH_TEXT else encoder.without_text()
+
+
+def check(request: EncoderRequest) -> None:
+    """Raise EncoderNameError for a name that is none of the three."""
+    if request.weights is not None or request.model not in (*_TRAINED, "random"):
+        raise EncoderNameError(f"no encoder '{request.name}'; use mini/contrastive, mini/annotated or mini/random")
 
 
 def names() -> Iterator[EncoderInfo]:

@@ -107,6 +107,11 @@ class ModuleEncoder:
             raise EncoderError(f"{self.name} has no text side; take CLIP or SigLIP weights through open_clip/ or hf/")
         return self._text()
 
+    def without_text(self) -> ModuleEncoder:
+        """The same encoder with no text side; returns itself."""
+        self._text = None
+        return self
+
     def to(
         self,
         *,

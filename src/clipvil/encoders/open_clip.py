@@ -25,6 +25,8 @@ from clipvil.encoders.quickgelu import guard_local_file, has_quickgelu
 from clipvil.encoders.request import EncoderRequest
 from clipvil.encoders.timm_tower import TimmTower, make_dynamic
 from clipvil.encoders.weights import (
+    CLIP_CACHE,
+    HUB_CACHE,
     downloading,
     find_weights,
     load_strict,
@@ -32,7 +34,7 @@ from clipvil.encoders.weights import (
     read_state_dict,
     untrained,
 )
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderError, EncoderNameError
 
 # Most tasks use the visual part alone, so the text part is built as small as open_clip allows: no download of a
 # language model's configuration, and half the memory and time. `text()` builds the true one from the same file.
@@ -54,7 +56,7 @@ class _Source:
 def create(request: EncoderRequest) -> ModuleEncoder:
     """`open_clip/RN50:openai`, `:random`, `:/file.safetensors`, `open_clip/local-dir:/folder`, `open_clip/hf-hub:o/n`.
 
-    Raises EncoderError for unknown models or tags, unreachable or unfitting weights, and layers the tower lacks.
+    Raises EncoderNameError for unknown models, tags or layers, EncoderError for unreachable or unfitting weights.
     """
     source = _source(request)
     visual: Any = _build(request, source)
@@ -97,30 +99,42 @@ def names() -> Iterator[EncoderInfo]:
         yield EncoderInfo(f"open_clip/{model}:{tag}", "open_clip", "downloads")
 
 
+def check(request: EncoderRequest) -> tuple[dict[str, Any], str]:
+    """The configuration of the model, and the weights asked for. Raises EncoderNameError where there is no such thing.
+
+    Folders and hub repositories are looked at when they are opened.
+    """
+    model, weights = request.model, request.weights
+    if request.schema is not None:
+        return {}, weights or ""
+    config = open_clip.get_model_config(model)
+    if config is None:
+        near = " or ".join(get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4))
+        raise EncoderNameError(f"open_clip has no model '{model}'; did you mean {near or 'another library'}?")
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if weights is None:
+        which = f"{model}:TAG with {_some(tags)}, :random, or :/a/file"
+        raise EncoderNameError(f"{request.name}: say which weights: {which}")
+    if not (weights == "random" or open_clip.is_pretrained_cfg(model, weights) or looks_like_path(weights)):
+        near = _some(get_close_matches(weights, tags, n=3, cutoff=0.4) or tags)
+        raise EncoderNameError(f"{request.name}: {model} has no weights '{weights}'; use {near}, or :/a/file")
+    return config, weights
+
+
 def _source(request: EncoderRequest) -> _Source:
     if request.schema is not None:
         return _folder(request) if request.schema[0] == "local-dir" else _hub(request)
-    model = request.model
-    config = open_clip.get_model_config(model)
-    if config is None:
-        near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
-        raise EncoderError(f"open_clip has no model '{model}'; did you mean {' or '.join(near) or 'another library'}?")
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    weights = request.weights
-    quickgelu = bool(config.get("quick_gelu", False))
-    if weights is None:
-        raise EncoderError(f"{request.name}: say which weights: {model}:TAG with {_some(tags)}, :random, or :/a/file")
+    config, weights = check(request)
+    model, quickgelu = request.model, bool(config.get("quick_gelu", False))
     if weights == "random":
         return _Source(model, config, {}, None, quickgelu)
     if open_clip.is_pretrained_cfg(model, weights):
         entry = open_clip.get_pretrained_cfg(model, weights)
-        with downloading("the weights", _where(entry), name=request.name):
+        cache = HUB_CACHE if entry.get("hf_hub") else CLIP_CACHE
+        with downloading("the weights", _where(entry), name=request.name, cache=cache):
             path = Path(open_clip.download_pretrained(entry))
         # Weights trained with QuickGELU give other outputs under GELU, silently: the tag decides, not the model name.
         return _Source(model, config, entry, path, quickgelu or bool(entry.get("quick_gelu", False)))
-    if not looks_like_path(weights):
-        near = get_close_matches(weights, tags, n=3, cutoff=0.4) or tags
-        raise EncoderError(f"{request.name}: {model} has no weights '{weights}'; use {_some(near)}, or :/a/file")
     path = find_weights(weights, name=request.name)
     guard_local_file(path, model=model, quickgelu=quickgelu, name=request.name)
     return _Source(model, config, {}, path, quickgelu)

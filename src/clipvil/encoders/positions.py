@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderNameError
 
 
 def resample_table(table: Tensor, old: tuple[int, int], new: tuple[int, int], *, prefix: int) -> Tensor:
@@ -57,12 +57,12 @@ def zero_tables(module: nn.Module, names: Iterable[str], *, of: str) -> None:
 
     This is what the published extractors ran: the resized table was stored on an attribute that nothing reads and the
     parameter stayed as initialised, all zero (clip-vil issues 13 and 20). `names` are the parameters' last names.
-    Raises EncoderError if there is none, since the request would silently change nothing.
+    Raises EncoderNameError if there is none, since the request would silently change nothing.
     """
     wanted = set(names)
     found = [p for key, p in module.named_parameters() if any(("." + key).endswith("." + w) for w in wanted)]
     if not found:
-        raise EncoderError(f"{of} has no learned position embeddings to set to zero; leave positions at 'resized'")
+        raise EncoderNameError(f"{of} has no learned position embeddings to set to zero; leave positions at 'resized'")
     with torch.no_grad():
         for parameter in found:
             parameter.zero_()

@@ -30,11 +30,12 @@ from typing import Any, Literal, cast
 
 from clipvil.encoders.base import Encoder
 from clipvil.encoders.info import EncoderInfo
+from clipvil.encoders.layers import Layer
 from clipvil.encoders.request import EncoderRequest
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderError, EncoderNameError
 
 # Prefix -> "module:function" that takes an EncoderRequest and returns an Encoder. Where the module also has a function
-# `names()`, it yields EncoderInfo for the table.
+# `names()`, it yields EncoderInfo for the table; `check(request)` raises EncoderNameError for what does not exist.
 _LIBRARIES: dict[str, str] = {
     "mini": "clipvil.encoders.mini:create",
     "open_clip": "clipvil.encoders.open_clip:create",
@@ -61,18 +62,40 @@ def create_encoder(
 
     `positions="zero"` sets learned position embeddings to zero and `channels="BGR"` swaps the colour planes: two
     published mistakes, kept selectable so that what they cost can be measured.
-    Raises EncoderError for an unknown name (with the nearest known ones), a layer the network lacks, weights that
-    cannot be had or do not fit.
+    Raises EncoderNameError for an unknown name (with the nearest known ones) or a layer the network lacks, and
+    EncoderError for weights that cannot be had or do not fit.
     """
     request = EncoderRequest.parse(name, layer=layer, positions=positions, channels=channels)
+    create = cast("Callable[[EncoderRequest], Encoder]", _resolve(request.library, _target(request)))
+    return create(request)
+
+
+def check_encoder(name: str, *, layer: str | None = None) -> None:
+    """Refuse what `create_encoder` would refuse by name alone: nothing is built, read or downloaded.
+
+    Raises EncoderNameError for an unknown library, model or tag and a layer that is not understood. Whether the network
+    has that layer, and whether its weights can be had, only building it tells.
+    """
+    request = EncoderRequest.parse(name, layer=layer)
+    if layer:
+        Layer.parse(layer)
+    target = _target(request)
+    _resolve(request.library, target)
+    module = importlib.import_module(target.partition(":")[0])
+    check = cast("Callable[[EncoderRequest], object] | None", getattr(module, "check", None))
+    if check is not None:
+        check(request)
+
+
+def _target(request: EncoderRequest) -> str:
+    """The "module:function" of a request's library."""
     libraries = _table()
     if request.library not in libraries:
         near = get_close_matches(request.library, libraries, n=2, cutoff=0.5)
         known = ", ".join(f"{prefix}/" for prefix in libraries)
         hint = f"did you mean {near[0]}/{request.model}?" if near else f"names start with {known}"
-        raise EncoderError(f"no encoder library '{request.library}' (in '{name}'); {hint}")
-    create = cast("Callable[[EncoderRequest], Encoder]", _resolve(request.library, libraries[request.library]))
-    return create(request)
+        raise EncoderNameError(f"no encoder library '{request.library}' (in '{request.name}'); {hint}")
+    return libraries[request.library]
 
 
 def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
@@ -96,7 +119,11 @@ def list_encoders(pattern: str = "*") -> list[EncoderInfo]:
 
 def may_have_text(name: str) -> bool:
     """Whether an encoder of that name can have a text side, as far as the name tells; nothing is built."""
-    library, slash, _ = name.partition("/")
+    library, slash, model = name.partition("/")
+    if library == "mini":
+        from clipvil.encoders.mini import WITH_TEXT
+
+        return model == WITH_TEXT
     return bool(slash) and ":" not in library and library not in _VISUAL_ALONE
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
 
@@ -23,7 +24,7 @@ from clipvil.encoders.quickgelu import has_quickgelu
 from clipvil.encoders.request import EncoderRequest
 from clipvil.encoders.timm_tower import TimmTower, is_token_network
 from clipvil.encoders.weights import downloading, find_weights, load_strict, read_state_dict, untrained
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderError, EncoderNameError
 
 _LOG = logging.getLogger("clipvil.encoders")
 _OFFLINE = "tf_efficientnet_lite0"
@@ -38,9 +39,10 @@ def create(request: EncoderRequest) -> ModuleEncoder:
 
     Without `layer`, CLIP's towers give the last block before the final norm (see `ClipVitTower`) and all other token
     networks the normed tokens, as timm's own `forward_features` does.
-    Raises EncoderError for unknown names, unreachable or unfitting weights, and layers the network lacks.
+    Raises EncoderNameError for unknown names and layers, EncoderError for unreachable or unfitting weights.
     """
     if request.weights == "offline":
+        check(request)
         return _offline(request)
     architecture, tag = _names(request)
     trunk = _build(request, architecture, tag)
@@ -56,19 +58,33 @@ def names() -> Iterator[EncoderInfo]:
         yield EncoderInfo(f"timm/{name}", "timm", "downloads")
 
 
-def _names(request: EncoderRequest) -> tuple[str, str]:
+def check(request: EncoderRequest) -> tuple[str, str]:
+    """Architecture and tag that are asked for. Raises EncoderNameError where timm has no such thing.
+
+    Folders and hub repositories are looked at when they are opened.
+    """
+    if request.weights == "offline" and request.model != _OFFLINE:
+        raise EncoderNameError(
+            f"{request.name}: only timm/{_OFFLINE} has packaged weights; name a tag, :random, or a file"
+        )
     if request.schema is not None:
         return request.model, ""
     architecture, _, tag = request.model.partition(".")
     if not is_model(architecture):
         like = " or ".join(get_close_matches(architecture, list_models(), n=3, cutoff=0.4))
-        raise EncoderError(f"timm has no model '{architecture}'; did you mean {like or 'another library'}?")
+        raise EncoderNameError(f"timm has no model '{architecture}'; did you mean {like or 'another library'}?")
     tags = [name.partition(".")[2] for name in list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         near = get_close_matches(tag, tags, n=3, cutoff=0.3) or tags[:6]
-        raise EncoderError(f"timm has no weights '{tag}' for {architecture}; use {', '.join(near) or ':random'}")
+        raise EncoderNameError(f"timm has no weights '{tag}' for {architecture}; use {', '.join(near) or ':random'}")
     if request.weights is None and not tags:
-        raise EncoderError(f"timm has no published weights for {architecture}; use :random or :/a/file")
+        raise EncoderNameError(f"timm has no published weights for {architecture}; use :random or :/a/file")
+    return architecture, tag
+
+
+def _names(request: EncoderRequest) -> tuple[str, str]:
+    """The architecture that is to be built, and the tag of its weights."""
+    architecture, tag = check(request)
     return _with_quickgelu(request, architecture, tag), tag
 
 
@@ -121,8 +137,6 @@ def _create(name: str, *, pretrained: bool) -> Any:
 
 
 def _offline(request: EncoderRequest) -> ModuleEncoder:
-    if request.model != _OFFLINE:
-        raise EncoderError(f"{request.name}: only timm/{_OFFLINE} has packaged weights; name a tag, :random, or a file")
     trunk = _create(_OFFLINE, pretrained=False)
     load_strict(trunk, efficientnet_lite0.state_for(trunk, name=request.name), name=request.name, where="the package")
     return _encoder(request, trunk, clip=False, projects=False, data=efficientnet_lite0.DATA)
@@ -132,6 +146,9 @@ def _encoder(
     request: EncoderRequest, trunk: Any, *, clip: bool, projects: bool, data: Mapping[str, Any] | None = None
 ) -> ModuleEncoder:
     layer = Layer.parse(request.layer or ("last+norm" if is_token_network(trunk) and not clip else "last"))
+    if not projects:
+        # A classifier that nothing reads would still be counted, kept in memory and hashed into the fingerprint.
+        _drop_classifier(trunk)
     preprocess = _preprocess(data or resolve_model_data_config(trunk), request)
     tower = TimmTower(trunk, layer, name=request.name, size=preprocess.size, projects=projects)
     if request.positions == "zero":
@@ -147,6 +164,16 @@ def _encoder(
         positions=request.positions,
         facts={"quickgelu": str(has_quickgelu(trunk))},
     )
+
+
+def _drop_classifier(trunk: Any) -> None:
+    """Take the classifier off, and leave what stands before it: pooled is what `forward_head` gives it to read."""
+    names = trunk.pretrained_cfg.get("classifier") or ()
+    for name in (names,) if isinstance(names, str) else names:
+        parent, _, last = str(name).rpartition(".")
+        owner = trunk.get_submodule(parent)
+        if isinstance(getattr(owner, last, None), torch.nn.Module):
+            setattr(owner, last, torch.nn.Identity())
 
 
 def _preprocess(config: Mapping[str, Any], request: EncoderRequest) -> Preprocess:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clipvil.encoders.layers import Layer
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderError, EncoderNameError
 
 
 class TimmTower(nn.Module):
@@ -50,7 +50,7 @@ class TimmTower(nn.Module):
         self._tap = layer.position(len(trunk.feature_info), kind="block" if self._tokens else "stage", name=name)
         self._unit = int(trunk.feature_info[self._tap]["reduction"])
         if layer.proj and not (projects and isinstance(getattr(trunk, "head", None), nn.Linear)):
-            raise EncoderError(f"{name} has no projection over its tokens; use {str(layer).removesuffix('+proj')}")
+            raise EncoderNameError(f"{name} has no projection over its tokens; use {str(layer).removesuffix('+proj')}")
         self.grid_channels, self.pooled_channels, self.stride = self._probe(size)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

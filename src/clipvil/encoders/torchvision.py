@@ -17,6 +17,7 @@ from clipvil.encoders.positions import zero_tables
 from clipvil.encoders.request import EncoderRequest
 from clipvil.encoders.torchvision_towers import StagesTower, TorchvisionVitTower
 from clipvil.encoders.weights import (
+    TORCH_CACHE,
     downloading,
     find_weights,
     load_strict,
@@ -24,7 +25,7 @@ from clipvil.encoders.weights import (
     read_state_dict,
     untrained,
 )
-from clipvil.errors import EncoderError
+from clipvil.errors import EncoderNameError
 
 _FAMILIES = (
     *("resnet", "resnext", "wide_resnet", "convnext", "efficientnet", "regnet", "swin", "vit_", "vgg", "densenet"),
@@ -36,12 +37,8 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     """`torchvision/resnet50:IMAGENET1K_V2` (or `:DEFAULT`, `:random`, `:/file`).
 
     Pooled is the input of the classifier. Without `layer`, ViTs give the normed tokens and all others the final map.
-    Raises EncoderError for unknown networks or weights, unreachable or unfitting files, and layers a network lacks.
+    Raises EncoderNameError for unknown networks, tags or layers, EncoderError for unreachable or unfitting weights.
     """
-    known = _known()
-    if request.model not in known:
-        like = " or ".join(get_close_matches(request.model, known, n=3, cutoff=0.4))
-        raise EncoderError(f"torchvision has no grid encoder '{request.model}'; did you mean {like or 'timm/'}?")
     entry, model = _model(request)
     layer = Layer.parse(request.layer or ("last+norm" if request.model.startswith("vit_") else "last"))
     tower = _tower(model, layer, request.name)
@@ -59,6 +56,22 @@ def create(request: EncoderRequest) -> ModuleEncoder:
     )
 
 
+def check(request: EncoderRequest) -> str:
+    """The weights that are asked for. Raises EncoderNameError where there is no such network or tag."""
+    known, weights = _known(), request.weights
+    if request.model not in known:
+        like = " or ".join(get_close_matches(request.model, known, n=3, cutoff=0.4))
+        raise EncoderNameError(f"torchvision has no grid encoder '{request.model}'; did you mean {like or 'timm/'}?")
+    published = [entry.name for entry in models.get_model_weights(request.model)]
+    if weights is None:
+        which = f"{', '.join(published)}, random, or a file after ':'"
+        raise EncoderNameError(f"{request.name}: say which weights: {which}")
+    if weights not in ("random", "DEFAULT", *published) and not looks_like_path(weights):
+        near = ", ".join(get_close_matches(weights, published, n=2, cutoff=0.3) or published)
+        raise EncoderNameError(f"{request.name}: no weights '{weights}'; use {near}, random, or a file")
+    return weights
+
+
 def names() -> Iterator[EncoderInfo]:
     """Every supported network with every published set of weights."""
     for name in _known():
@@ -71,25 +84,20 @@ def _known() -> list[str]:
 
 
 def _model(request: EncoderRequest) -> tuple[Any, Any]:
+    weights = check(request)
     published = {entry.name: entry for entry in models.get_model_weights(request.model)}
     default = models.get_model_weights(request.model).DEFAULT
-    weights = request.weights
-    if weights is None:
-        raise EncoderError(f"{request.name}: say which weights: {', '.join(published)}, random, or a file after ':'")
     if weights == "random":
         with untrained(request.name):
             return default, models.get_model(request.model, weights=None)
     if weights == "DEFAULT" or weights in published:
         entry = published.get(weights, default)
-        with downloading("the weights", entry.url, name=request.name):
+        with downloading("the weights", entry.url, name=request.name, cache=TORCH_CACHE):
             state = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
         where: object = entry.url
-    elif looks_like_path(weights):
+    else:
         path = find_weights(weights, name=request.name)
         entry, state, where = default, read_state_dict(path, name=request.name), path
-    else:
-        near = get_close_matches(weights, published, n=2, cutoff=0.3) or list(published)
-        raise EncoderError(f"{request.name}: no weights '{weights}'; use {', '.join(near)}, random, or a file")
     # The picture size of some published weights is part of the network (ViT's position table).
     size = entry.meta.get("min_size", (0, 0))[0] if request.model.startswith("vit_") else 0
     model = models.get_model(request.model, weights=None, **({"image_size": size} if size else {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import warnings
@@ -18,6 +19,16 @@ from clipvil.errors import EncoderError
 
 _PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+
+
+HUB_CACHE = "download once with a network: HF_HUB_OFFLINE=1 then uses what is there"
+"""What to do about weights of the Hugging Face hub that cannot be had."""
+LOCAL_FOLDER = "save the model there with save_pretrained, configuration and image processor included"
+"""What to do about a folder of transformers that cannot be read."""
+TORCH_CACHE = "put the file into hub/checkpoints under TORCH_HOME (~/.cache/torch), where torchvision looks first"
+"""The same for torchvision's, which come from download.pytorch.org."""
+CLIP_CACHE = "put the file into ~/.cache/clip, where open_clip looks first"
+"""The same for those of open_clip that are not on the hub."""
 
 
 class UntrainedWarning(UserWarning):
@@ -110,22 +121,24 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], *, name: str, wh
 
 
 @contextlib.contextmanager
-def downloading(what: str, source: str, *, name: str) -> Iterator[None]:
+def downloading(what: str, source: str, *, name: str, cache: str = HUB_CACHE) -> Iterator[None]:
     """Whatever fails inside becomes one EncoderError that says what was wanted, from where, and what to do.
 
-    Where the hub's name does not resolve, the block runs in the hub's offline mode: files that were downloaded before
-    are used at once, and absent ones fail at once instead of after a minute of retries.
+    `cache` is how to do without the network: each library keeps what it downloads in its own place. Where the hub's
+    name does not resolve, the block runs in the hub's offline mode: files downloaded before are used at once, and
+    absent ones fail at once instead of after a minute of retries. Standard output is for results: what a library
+    prints there while it downloads is dropped.
     """
-    with _offline_if_unreachable() as offline:
+    with _offline_if_unreachable() as offline, contextlib.redirect_stdout(io.StringIO()):
         try:
             yield
         except EncoderError:
             raise
         except Exception as problem:
-            reason = "no network" if offline else _reason(problem)
+            reason = "no network" if offline and cache == HUB_CACHE else _reason(problem)
             raise EncoderError(
                 f"{name}: cannot get {what} from {source} ({reason}); name a local file or folder instead (see clipvil "
-                "encoders), or download once with a network: HF_HUB_OFFLINE=1 then uses what is there"
+                f"encoders), or {cache}"
             ) from problem
 
 

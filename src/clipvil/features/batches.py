@@ -1,7 +1,7 @@
 """From a list of pictures to batches of one shape, decoded ahead in threads, in an order that never depends on timing.
 
 Threads and not processes: reading, Pillow's decoders and torch's resampling all release the interpreter lock, and
-nothing has to be pickled or copied between processes (measured in docs/lab-log.md).
+nothing has to be pickled or copied between processes.
 """
 
 from __future__ import annotations

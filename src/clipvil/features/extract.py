@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from clipvil.encoders.base import Encoder
 from clipvil.encoders.registry import create_encoder
 from clipvil.environment import cpu
 from clipvil.features import layout
+from clipvil.features.backends import Backend
 from clipvil.features.cost import encoder_cost, record_cost
 from clipvil.features.decision import settle
 from clipvil.features.loop import Loop
@@ -121,33 +123,20 @@ def extract(
     built = create_encoder(encoder, layer=layer, positions=positions) if isinstance(encoder, str) else encoder
     folder, preparing = Path(out), _Preparing(rule, built)
     with clear_disk_errors(folder):
-        existing = prepare_folder(folder)
-        wanted = make_manifest(
-            opened,
-            built,
-            rule,
-            dtype=dtype,
-            positions=positions,
-            store_pooled=store_pooled,
-            shard_size=shard_size or (existing.shard_size if existing else None),
-            batch_size=batch_size or (existing.batch_size if existing else None),
-            backend=backend,
-            device=where,
-        )
-        manifest, engine = settle(
-            folder,
-            existing,
-            wanted,
-            built,
-            lambda: probe_batch(opened, preparing, built),
-            asked=precision,
-            quiet=not progress,
+        asked: dict[str, Any] = {
+            "dtype": dtype,
+            "positions": positions,
+            "store_pooled": store_pooled,
+            "backend": backend,
+        }
+        manifest, engine, batch = _settled(
+            folder, opened, built, preparing, precision=precision, quiet=not progress, device=where, **sizes, **asked
         )
         remove_orphans(folder, manifest, part)
         work = list_work(folder, manifest, opened, part, retry=retry_failed)
         recorder = Recorder(folder, manifest)
         threads = default_workers() if workers is None else workers
-        loop = Loop(engine, recorder, preparing, batch_size=wanted.batch_size, workers=threads)
+        loop = Loop(engine, recorder, preparing, batch_size=batch, workers=threads)
         size = sum(len(unit.positions) for unit in work)
         loop.run(work, show_progress(size, "extract", unit="pictures", quiet=not (progress and work)))
         report = _report(folder, manifest, part, allowed, recorder, loop)
@@ -157,6 +146,33 @@ def extract(
     if progress:
         print(report.line(), file=sys.stderr, flush=True)
     return report
+
+
+def _settled(
+    folder: Path,
+    source: ImageSource,
+    encoder: Encoder,
+    preparing: _Preparing,
+    *,
+    precision: str,
+    quiet: bool,
+    shard_size: int | None,
+    batch_size: int | None,
+    **asked: Any,
+) -> tuple[Manifest, Backend, int]:
+    """The manifest that holds from now on, what encodes, and how many pictures a batch has."""
+    existing = prepare_folder(folder)
+    wanted = make_manifest(
+        source,
+        encoder,
+        preparing.policy,
+        shard_size=shard_size or (existing.shard_size if existing else None),
+        batch_size=batch_size or (existing.batch_size if existing else None),
+        **asked,
+    )
+    trial = partial(probe_batch, source, preparing, encoder)
+    manifest, engine = settle(folder, existing, wanted, encoder, trial, asked=precision, quiet=quiet)
+    return manifest, engine, wanted.batch_size
 
 
 def default_workers() -> int:

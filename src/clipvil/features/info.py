@@ -16,7 +16,10 @@ from clipvil.features.store import Store
 
 @dataclass(frozen=True)
 class Info:
-    """The facts of one store. `shapes` counts the grid shapes ("7x7"), `failures` the reasons; `bytes` of all files."""
+    """The facts of one store. `shapes` counts the grid shapes ("7x7"), `failures` the reasons; `bytes` of all files.
+
+    `missing` names data files that are gone.
+    """
 
     path: str
     manifest: dict[str, Any]
@@ -27,6 +30,7 @@ class Info:
     shards: int
     bytes: int
     cost: dict[str, Any]
+    missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,6 +58,12 @@ class Info:
             f"shapes      {', '.join(f'{shape} ({count})' for shape, count in common[:5])}{more}",
             f"files       {self.bytes / 1e6:.1f} MB, {self.shards} shards of {self.manifest['shard_size']} pictures",
         ]
+        if self.missing:
+            some = ", ".join(self.missing[:3]) + (", ..." if len(self.missing) > 3 else "")
+            count = len(self.missing)
+            out.append(
+                f"MISSING     {count} data file{'s' if count > 1 else ''}: {some}; extract again to mend the store"
+            )
         if "pictures_per_second" in self.cost:
             shares = ", ".join(f"{stage} {share:.0%}" for stage, share in self.cost.get("shares", {}).items())
             out.append(f"speed       {self.cost['pictures_per_second']:.1f} pictures/s ({shares})")
@@ -93,4 +103,5 @@ def describe(path: str | Path) -> Info:
         shards=len(layout.shards_present(store.path)),
         bytes=sum(file.stat().st_size for file in store.path.iterdir() if file.is_file()),
         cost=store.cost(),
+        missing=[file.name for file in store.missing_files()],
     )

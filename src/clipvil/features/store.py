@@ -45,6 +45,14 @@ class Features:
     boxes: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """Of the pictures asked for, those without features: `failed` says why (a status), `unknown` were never in it."""
+
+    failed: dict[str, str]
+    unknown: list[str]
+
+
 class Store:
     """A folder of features, opened for reading. Opens in milliseconds whatever its size; implements FeatureSource.
 
@@ -115,6 +123,18 @@ class Store:
         """Ids of the pictures with usable features, in the order of the source."""
         return [self._index.id(int(row)) for row in np.flatnonzero(self._index.rows["status"] == OK)]
 
+    def lacking(self, image_ids: Sequence[str]) -> Lacking:
+        """Which of these pictures have no features here, in the order asked, and whether they failed or never came."""
+        failed, unknown = {}, []
+        found = self._index.find(image_ids)
+        status = self._index.rows["status"]
+        for image_id, row in zip(image_ids, found.tolist(), strict=True):
+            if row < 0:
+                unknown.append(image_id)
+            elif (code := int(status[row])) != OK:
+                failed[image_id] = STATUSES[code] if code < len(STATUSES) else "damaged"
+        return Lacking(failed, unknown)
+
     def rows(self) -> RowArray:
         """The index, one row a picture in the order of the source; fields of `clipvil.features.index.ROW`."""
         return self._index.rows
@@ -134,6 +154,13 @@ class Store:
         shards = layout.shards_present(self.path)
         parts = (load_shard_index(self.path, shard, self.manifest) for shard in shards)
         return [failure for part in parts for failure in failures_of(part)]
+
+    def missing_files(self) -> list[Path]:
+        """Data files that the index counts on and that are not there. Looks at names alone; `verify` reads them."""
+        rows = self._index.rows
+        needed = np.unique(rows[rows["status"] == OK][["shard", "generation"]])
+        files = (layout.shard_data(self.path, int(shard), int(generation)) for shard, generation in needed)
+        return [file for file in files if not file.is_file()]
 
     def cost(self) -> dict[str, Any]:
         """What the extraction cost (`cost.json`): pictures_per_second, parameters, gflops, bytes_per_picture …

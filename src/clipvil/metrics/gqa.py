@@ -224,7 +224,7 @@ def _inconsistent(
     """Why consistency cannot be computed; empty when it can. Raises DataError instead when it is `wanted`."""
     if wanted is False:
         return "not asked for"
-    if mode == "lenient":
+    if mode == "lenient" and not wanted:
         return ""
     unknown = {key for question in balanced for key in _others(question) if key not in questions}
     silent = [key for key in questions if key not in predictions]

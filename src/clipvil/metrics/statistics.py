@@ -3,6 +3,15 @@
 Questions about one picture are not independent, so whole pictures are drawn with replacement (cluster bootstrap;
 Cameron, Gelbach and Miller 2008). A mean over a draw is the ratio of two sums, so only the sum and the count of each
 picture are needed and 200,000 questions cost no more than their pictures. Intervals are percentile intervals at 95 %.
+
+A bootstrap knows no other pictures than those it has. With few of them, or with the same score on all, its intervals
+are too narrow, down to a single point; there what can be said for certain of a score on a scale takes their place:
+
+- fewer than `FEW` pictures: the exact limits of Clopper and Pearson (1934) for as many draws of a variable that is
+  either end of the scale, which of all scores with that mean is the one that varies most. p is then that of the exact
+  test that turns the sign of each picture's difference (Fisher 1935).
+- the same score on all n pictures: at 95 % a further picture has another score with a probability of at most
+  1 - 0.05^(1/n) (the rule of three), and that other score may be either end of the scale.
 """
 
 from __future__ import annotations
@@ -20,6 +29,10 @@ Floats = npt.NDArray[np.float64]
 
 DRAWS = 2000
 LEVEL = 0.95
+FEW = 10
+"""Pictures below which a percentile interval is not to be believed."""
+Scale = tuple[float, float]
+SCALE: Scale = (0.0, 100.0)
 _CHUNK = 1 << 20  # random picks held at once
 _GROUPED = 8  # drawing a kind costs about as much as eight plain picks
 
@@ -53,23 +66,39 @@ class SeedSummary:
 
 
 def bootstrap_mean(
-    values: Sequence[float] | Floats, clusters: Sequence[Hashable], *, n: int = DRAWS, seed: int = 0
+    values: Sequence[float] | Floats,
+    clusters: Sequence[Hashable],
+    *,
+    n: int = DRAWS,
+    seed: int = 0,
+    scale: Scale = SCALE,
 ) -> tuple[float, float, float]:
     """Mean of `values` and its 95 % interval when whole clusters are redrawn: (mean, low, high).
 
-    `values` (N,) are finite numbers, `clusters` (N,) the picture of each; `n` is the number of draws. With a single
-    cluster nothing can be redrawn and the interval is unbounded (-inf, inf). Raises DataError on bad input.
+    `values` (N,) are finite numbers, `clusters` (N,) the picture of each; `n` is the number of draws, `scale` the least
+    and the greatest that a value can be. With a single cluster, or with too few of values off the scale, the interval
+    is unbounded (-inf, inf). Raises DataError on bad input.
     """
     numbers = _checked(values, clusters)
     sums, counts = _per_cluster(numbers, clusters)
-    low, high = _interval(_draws(sums, counts, n, seed)) if len(sums) > 1 else (-math.inf, math.inf)
+    if len(sums) == 1:
+        return float(numbers.mean()), -math.inf, math.inf
+    low, high = _certain(numbers, sums, counts, scale) or _interval(_draws(sums, counts, n, seed))
     return float(numbers.mean()), low, high
 
 
 def paired_difference(
-    a: Mapping[str, float], b: Mapping[str, float], clusters: Mapping[str, str], *, n: int = DRAWS, seed: int = 0
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    clusters: Mapping[str, str],
+    *,
+    n: int = DRAWS,
+    seed: int = 0,
+    scale: Scale = (-100.0, 100.0),
 ) -> Difference:
     """Mean difference a - b over the same records, with interval and p from redrawing pictures.
+
+    `scale` is the least and the greatest that a difference can be.
 
     p is twice the smaller share of draws on either side of zero, with one added to both counts so that it is never 0
     (Davison and Hinkley 1997, section 4.4.1). Raises DataError when the two sides do not hold the same record ids.
@@ -88,7 +117,9 @@ def paired_difference(
     if len(sums) == 1:
         return Difference(value, -math.inf, math.inf, 1.0, len(ids))
     draws = _draws(sums, counts, n, seed)
-    low, high = _interval(draws)
+    low, high = _certain(numbers, sums, counts, scale) or _interval(draws)
+    if len(sums) < FEW:
+        return Difference(value, low, high, _sign_flip_p(sums), len(ids))
     below, above = int((draws <= 0).sum()), int((draws >= 0).sum())
     p = min(1.0, 2.0 * (min(below, above) + 1) / (n + 1))
     return Difference(value, low, high, p, len(ids))
@@ -165,3 +196,36 @@ def _draws(sums: Floats, counts: Floats, n: int, seed: int) -> Floats:
 def _interval(draws: Floats) -> tuple[float, float]:
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def _certain(values: Floats, sums: Floats, counts: Floats, scale: Scale) -> tuple[float, float] | None:
+    """The interval of the module's text where clusters are few or all alike; None where the bootstrap serves."""
+    means, (least, greatest) = sums / counts, scale
+    alike = float(np.ptp(means)) <= 1e-9 * max(1.0, float(np.abs(means).max()))
+    if len(means) >= FEW and not alike:
+        return None
+    if values.min() < least or values.max() > greatest:
+        return -math.inf, math.inf
+    mean = float(values.mean())
+    if len(means) >= FEW:
+        other = 1.0 - (1.0 - LEVEL) ** (1.0 / len(means))
+        return mean - other * (mean - least), mean + other * (greatest - mean)
+    low, high = _clopper_pearson((mean - least) / (greatest - least), len(means))
+    return least + low * (greatest - least), least + high * (greatest - least)
+
+
+def _clopper_pearson(share: float, n: int) -> tuple[float, float]:
+    """Exact limits of a share 0..1 of `n` draws; `share * n` need not be a whole number."""
+    from scipy.special import betaincinv  # here, because scoring many pictures never needs it
+
+    hits, tail = min(max(share, 0.0), 1.0) * n, (1.0 - LEVEL) / 2
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return low, high
+
+
+def _sign_flip_p(sums: Floats) -> float:
+    """Two-sided p of no difference: how often the sum is as far from zero when each cluster's sign may be either."""
+    signs = 1 - 2 * ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1)
+    totals = np.abs(signs @ sums)
+    return float((totals >= abs(float(sums.sum())) - 1e-9).mean())

@@ -114,6 +114,8 @@ def open_corpus(directory: str | Path) -> Corpus:
 
 def checked_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
     """The sizes in the order of `SPLITS`. Raises `UsageError` for an unknown split or an impossible number."""
+    if not isinstance(sizes, Mapping):
+        raise UsageError(f"sizes: must give pictures a split, as in {{train: 4000, val: 500}}, not {sizes!r}")
     for split, count in sizes.items():
         if split not in SPLITS:
             raise UsageError(f"sizes: no split {split!r} in the miniature world; there are {', '.join(SPLITS)}")

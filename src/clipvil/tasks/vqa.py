@@ -52,7 +52,7 @@ class VqaSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, exact, or auto (official where every question has ten answers, else lenient).
+    """Metric mode: official, lenient, exact, evalai, or auto (official where all have ten answers, else lenient).
 
     `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
@@ -158,7 +158,7 @@ class Vqa:
         best, index = answer_probabilities(_forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
-            top = tuple((answers.answers[place], value) for place, value in zip(places, values, strict=True))
+            top = tuple((answers.spelled(place), value) for place, value in zip(places, values, strict=True))
             predictions.append(Prediction(record.question_id, record.image_id, top[0][0], top[0][1], top))
         return predictions
 

@@ -46,7 +46,7 @@ class ZeroShotSettings:
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
     mode: str = "auto"
-    """Metric mode: official, lenient, or auto (official where every question has ten answers, else lenient)."""
+    """Metric mode, as of the task vqa; `exact` keeps answers as they are written."""
 
 
 class ZeroShotVqa:
@@ -75,17 +75,19 @@ class ZeroShotVqa:
 
     def prepare(self, train: Sequence[Question]) -> None:
         """Take the list of answers from the training questions, or from the named file."""
-        chosen = self.settings
+        chosen, exact = self.settings, self.settings.mode == "exact"
         self.answers = (
-            AnswerVocabulary.load(chosen.answers)
+            AnswerVocabulary.load(chosen.answers, exact=exact)
             if chosen.answers
             else AnswerVocabulary.build(
-                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count
+                (r.answers for r in train), top=chosen.top_answers, min_count=chosen.min_answer_count, exact=exact
             )
         )
         if chosen.candidates == "seen":
-            places = {answer: place for place, answer in enumerate(self._labels())}
-            self._seen = count_seen(((r.question, map(simple_word, r.answers)) for r in train), places)
+            places = {answer: place for place, answer in enumerate(self._vocabulary().answers[1:])}
+            self._seen = count_seen(
+                ((r.question, map(str if exact else simple_word, r.answers)) for r in train), places
+            )
 
     def assets(self) -> dict[str, Any]:
         """The answers, what questions were seen with them, and the fingerprint of the text side that was built."""
@@ -127,7 +129,7 @@ class ZeroShotVqa:
                 f"{text.fingerprint()}: other weights or another version"
             )
         self._text_print = text.fingerprint()
-        return Matcher(text, self._labels(), self.settings, self._seen)
+        return Matcher(text, self._vocabulary().spellings(), self.settings, self._seen)
 
     def refuses(self, encoder: str) -> str:
         """Why an encoder of that name cannot answer: one that has no text side, or sees no picture."""
@@ -170,7 +172,7 @@ class ZeroShotVqa:
         rows: dict[str, list[int]] = {}
         for row, record in enumerate(records):
             rows.setdefault(record.question, []).append(row)
-        matcher, labels = cast(Matcher, model), self._labels()
+        matcher, labels = cast(Matcher, model), self._vocabulary().spellings()
         pictures = functional.normalize(batch["pooled"].float(), dim=1)
         found: list[Prediction | None] = [None] * len(records)
         for question, mine in rows.items():
@@ -202,9 +204,6 @@ class ZeroShotVqa:
         if self.answers is None:
             raise UsageError(f"the task {self.name} has no answers yet; call prepare or restore first")
         return self.answers
-
-    def _labels(self) -> tuple[str, ...]:
-        return self._vocabulary().answers[1:]
 
 
 @dataclass(frozen=True)

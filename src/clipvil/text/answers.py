@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,16 @@ PUBLISHED_ANSWERS = 3129
 class AnswerVocabulary:
     """The closed set of answers a classifier chooses from; index 0 is `<unk>`, which is never predicted."""
 
-    def __init__(self, answers: Iterable[str], *, exact: bool = False) -> None:
-        """`exact` keeps answers as they are written, instead of as `simple_word` writes them."""
+    def __init__(
+        self, answers: Iterable[str], *, exact: bool = False, spellings: Mapping[str, str] | None = None
+    ) -> None:
+        """`exact` keeps answers as they are written, instead of as `simple_word` writes them.
+
+        `spellings` says how to write an answer to a person or a metric where that differs from its class: "the boy's"
+        for "the boy 's". The official metric compares with what people wrote, letter by letter where they agree.
+        """
         self.exact = exact
+        self._spellings = dict(spellings or {})
         self.answers = (UNKNOWN_ANSWER, *answers)
         self._index = {answer: place for place, answer in enumerate(self.answers)}
         if len(self._index) != len(self.answers):
@@ -47,12 +54,17 @@ class AnswerVocabulary:
         ten, as in the targets. Answers are counted as `simple_word` writes them, or with `exact` as they stand.
         """
         write = str if exact else simple_word
-        counts: Counter[str] = Counter()
+        raw: Counter[str] = Counter()
         for given in answers:
-            counts.update(write(answer) for answer in extend_to_ten(given))
+            raw.update(extend_to_ten(given))
+        counts: Counter[str] = Counter()
+        spellings: dict[str, str] = {}
+        for spelling, count in sorted(raw.items(), key=lambda item: (-item[1], item[0])):
+            spellings.setdefault(write(spelling), spelling)
+            counts[write(spelling)] += count
         kept = [(a, c) for a, c in counts.items() if c >= min_count and a and a != UNKNOWN_ANSWER]
-        ordered = sorted(kept, key=lambda item: (-item[1], item[0]))
-        return cls((answer for answer, _ in ordered[:top]), exact=exact)
+        ordered = [answer for answer, _ in sorted(kept, key=lambda item: (-item[1], item[0]))[:top]]
+        return cls(ordered, exact=exact, spellings={a: spellings[a] for a in ordered if spellings[a] != a})
 
     @classmethod
     def load(cls, path: str | Path, *, exact: bool = False) -> AnswerVocabulary:
@@ -73,11 +85,26 @@ class AnswerVocabulary:
         answers = value.get("answers") if isinstance(value, dict) else None
         if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
             raise DataError("an answer vocabulary must be an object with a list of strings", field="answers")
-        return cls(answers, exact=value.get("exact") is True)
+        spellings = value.get("spellings", {})
+        if not isinstance(spellings, dict) or not all(isinstance(text, str) for text in spellings.values()):
+            raise DataError("must be an object from answers to strings", field="spellings")
+        return cls(answers, exact=value.get("exact") is True, spellings=spellings)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: the answers without `<unk>`, and `exact` where it holds."""
-        return {"answers": list(self.answers[1:]), **({"exact": True} if self.exact else {})}
+        """Plain values: the answers without `<unk>`, and `exact` and `spellings` where there is something to say."""
+        extra: dict[str, Any] = {"exact": True} if self.exact else {}
+        if self._spellings:
+            extra["spellings"] = self._spellings
+        return {"answers": list(self.answers[1:]), **extra}
+
+    def spellings(self) -> tuple[str, ...]:
+        """Every answer but `<unk>` as it is to be written, in the order of the classes from 1 on."""
+        return tuple(self.spelled(place) for place in range(1, len(self)))
+
+    def spelled(self, place: int) -> str:
+        """How to write the answer of a class: as most training answers did, or as the vocabulary file has it."""
+        answer = self.answers[place]
+        return self._spellings.get(answer, answer)
 
     def __len__(self) -> int:
         """Number of classes, `<unk>` included."""

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from clipvil.features.base import FeatureSource
 from clipvil.progress import progress
 from clipvil.tasks.base import Prediction, Task, reading_order
-from clipvil.training.loader import ordered_loader, to_device
+from clipvil.training.loader import batches_ahead, ordered_loader, to_device
 from clipvil.training.partial import PartialPredictions
 from clipvil.training.randomness import seed_everything
 
@@ -80,7 +80,8 @@ def predict_all(
     done = dict(partial.done) if partial else {}
     mine = [index for index in range(rank, len(chunks), world) if index not in done]
     device = next(iter(model.parameters())).device
-    loader = ordered_loader(chunks, mine, workers)
+    ahead = batches_ahead(records, features, batch_size) if workers else 2
+    loader = ordered_loader(chunks, mine, workers, ahead)
     with (
         evaluating(model),
         autocast(device, mixed_precision),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipvil.errors import DataError, StoreError, UsageError
+from clipvil.errors import DataError, EncoderError, StoreError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.features.ready import ready_store
 
@@ -20,14 +22,20 @@ if TYPE_CHECKING:
 
 BLIND = "question-only"
 """The encoder name that asks for no picture at all."""
+_DEFAULT_LAYERS = ("last", "last+norm")
+"""What encoders give when no layer is named: see `clipvil.encoders.registry`."""
 
 
 @dataclass(frozen=True)
 class Usable:
-    """The records of a split whose picture has features, and how many were left out because theirs has none."""
+    """The records of a split whose picture has features, and how many were left out because theirs has none.
+
+    `left_out` stands for the set of pictures without features, see `set_hash`.
+    """
 
     records: Sequence[Any]
     skipped: int
+    left_out: str = ""
 
 
 def load_datasets(data: Mapping[str, Any], splits: Sequence[str] | None = None) -> dict[str, Dataset]:
@@ -67,16 +75,34 @@ def other_encoder(trained: EncoderSpec, fingerprint: str, channels: int) -> str:
     return ""
 
 
-def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *, quiet: bool = False) -> FeatureSource:
+def local_fingerprint(choice: EncoderChoice) -> str:
+    """The fingerprint of an encoder whose weights lie on this machine; empty where its name says which they are.
+
+    Builds the encoder. Raises EncoderError where that fails.
+    """
+    return encoder_of(choice).fingerprint() if _is_local(choice) else ""
+
+
+def open_features(
+    recipe: Recipe,
+    datasets: Mapping[str, Dataset],
+    out: Path,
+    *,
+    retry_failed: bool = False,
+    fingerprint: str = "",
+    quiet: bool = False,
+) -> FeatureSource:
     """The features of all pictures of the datasets, from the store that the recipe names.
 
     The store is `features.store` of the recipe, or `features` inside `out`. A complete one is taken as it is, whatever
-    further pictures it holds; one that is not there or not finished is extracted. An encoder `store:PATH` is taken
-    from that store, whoever computed it, and the other choices of the recipe's encoder say nothing.
+    further pictures it holds; one that is not there or not finished is extracted, and with `retry_failed` one in which
+    pictures failed. An encoder `store:PATH` is taken from that store, whoever computed it, and the other choices of the
+    recipe's encoder say nothing; nothing can be tried again there. An encoder whose weights are local files is built to
+    see whether they are those of the store, unless the caller knows its `fingerprint`.
 
     Raises:
-        StoreError: the store holds features of another encoder, layer, resize policy or type; or a store named as the
-            encoder is not there or not finished.
+        StoreError: the store holds features of another encoder, other weights, layer, resize policy or type, or lacks
+            pictures of the datasets that did not fail; or a store named as the encoder is not there or not finished.
     """
     if recipe.encoder.name == BLIND:
         from clipvil.features.blind import BlindSource
@@ -88,13 +114,17 @@ def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *,
 
     ready = ready_store(recipe.encoder.name)
     if ready is not None:
-        return open_ready(ready)
+        return _covering(open_ready(ready), datasets, "take a store that was made of all of them")
     folder = Path(recipe.features.store) if recipe.features.store else out / "features"
+    anew = "name another features.store, or remove this one: it is extracted anew"
     if (folder / "manifest.json").exists():
         store = Store.open(folder)
         _check_store(store, recipe)
         if store.complete:
-            return store
+            _check_weights(store, recipe, fingerprint)
+            if not (retry_failed and len(store) < store.manifest.total):
+                return _covering(store, datasets, anew)
+            _check_repairable(store, datasets)
     items = {item.image_id: item for dataset in datasets.values() for item in dataset.images}
     extract(
         ListSource(list(items.values())),
@@ -105,6 +135,7 @@ def open_features(recipe: Recipe, datasets: Mapping[str, Dataset], out: Path, *,
         precision=recipe.features.precision,
         dtype=recipe.features.dtype,
         workers=recipe.features.workers,
+        retry_failed=retry_failed,
         progress=not quiet,
     )
     return Store.open(folder)
@@ -120,14 +151,68 @@ def open_ready(path: Path) -> Store:
     return store
 
 
+def _covering(store: Store, datasets: Mapping[str, Dataset], fix: str) -> Store:
+    """The store, if every picture of the datasets was at least tried for it; a smaller corpus is no silent matter."""
+    wanted = list(dict.fromkeys(image_id for dataset in datasets.values() for image_id in dataset.pictures))
+    unknown = store.lacking(wanted).unknown
+    if unknown:
+        raise StoreError(
+            f"{store.path}: was made of other pictures: {len(unknown)} of the {len(wanted)} of this data are not in it "
+            f"(the first is '{unknown[0]}'); {fix}"
+        )
+    return store
+
+
+def _check_repairable(store: Store, datasets: Mapping[str, Dataset]) -> None:
+    """Refuse to try again what failed in a store of other pictures: from this data alone they cannot all be read."""
+    from clipvil.features.manifest import items_digest
+
+    if (
+        items_digest(dict.fromkeys(i for dataset in datasets.values() for i in dataset.pictures))
+        != store.manifest.items
+    ):
+        raise StoreError(
+            f"{store.path}: was made of another list of pictures than this data, so what failed there cannot be tried "
+            "again from here; run the `clipvil extract` that filled it with --retry-failed"
+        )
+
+
+def _is_local(choice: EncoderChoice) -> bool:
+    if choice.name == BLIND or ready_store(choice.name) is not None:
+        return False
+    from clipvil.encoders.request import EncoderRequest
+
+    return EncoderRequest.parse(choice.name).local
+
+
+def _check_weights(store: Store, recipe: Recipe, fingerprint: str) -> None:
+    """Refuse a store that was filled with other weights than those that the encoder's name means now."""
+    try:
+        now = fingerprint or local_fingerprint(recipe.encoder)
+    except EncoderError as error:
+        raise StoreError(
+            f"{store.path}: whether its features are those of {recipe.encoder.name} cannot be told: {error}; "
+            f"encoder.name=store:{store.path} takes them as they are"
+        ) from error
+    there = store.manifest.encoder.fingerprint
+    if now and now != there:
+        raise StoreError(
+            f"{store.path}: holds features of other weights (fingerprint {there} there, {now} of "
+            f"{recipe.encoder.name} now); remove it or name another features.store"
+        )
+
+
 def _check_store(store: Store, recipe: Recipe) -> None:
-    """Refuse a store of another encoder than the recipe's. Builds none: its weights need not be on this machine."""
+    """Refuse a store of another encoder than the recipe's, as far as names tell. Builds none: published weights need
+
+    not be on this machine, and they are known by their name.
+    """
     from clipvil.images.resize import policy
 
     found, choice, preprocess = store.manifest, recipe.encoder, store.manifest.encoder.preprocess
     pairs = {
         "encoder.name": (found.encoder.name, choice.name),
-        "encoder.layer": (found.encoder.layer, choice.layer or found.encoder.layer),
+        "encoder.layer": (found.encoder.layer, choice.layer or _default_layer(choice.name, found.encoder.layer)),
         "encoder.positions": (found.encoder.positions, choice.positions),
         "encoder.channels": (preprocess.channels if preprocess else "unknown", choice.channels),
         "encoder.resize": (found.resize, policy(choice.resize).name),
@@ -141,48 +226,76 @@ def _check_store(store: Store, recipe: Recipe) -> None:
         raise StoreError(f"{store.path}: {'; '.join(wrong)}; name another features.store or change the recipe")
 
 
+def _default_layer(name: str, stored: str) -> str:
+    """The layer of a recipe that names none: the stored one where it can be a default, else what defaults look like."""
+    from clipvil.encoders.request import OWN_LIBRARIES
+
+    # Layers of other people's encoders have names of their own.
+    can_be = stored in _DEFAULT_LAYERS or name.partition("/")[0] not in OWN_LIBRARIES
+    return stored if can_be else "the default"
+
+
 def usable(records: Sequence[Any], features: FeatureSource, split: str, *, quiet: bool = False) -> Usable:
     """Leave out the records whose picture has no features (it could not be read), and say how many.
 
     Raises:
         DataError: no record of the split is left.
     """
-    known: dict[str, bool] = {}
+    from clipvil.datasets.columns import column_of, rows_of
 
-    def present(image_id: str) -> bool:
-        if image_id not in known:
-            known[image_id] = image_id in features
-        return known[image_id]
-
-    missing = [index for index, record in enumerate(records) if not present(record.image_id)]
-    if not missing:
+    image_ids = column_of(records, "image_id")
+    absent = {image_id for image_id in dict.fromkeys(image_ids) if image_id not in features}
+    if not absent:
         return Usable(records, 0)
-    if len(missing) == len(records):
+    kept = [index for index, image_id in enumerate(image_ids) if image_id not in absent]
+    if not kept:
         raise DataError(
             f"none of the {len(records)} records of split '{split}' has a picture with features "
-            f"(the first wants '{records[0].image_id}'): look at failures.jsonl of the feature store"
+            f"(the first wants '{image_ids[0]}'): look at failures.jsonl of the feature store, and once the pictures "
+            "are mended, try them again with --retry-failed"
         )
+    missing = len(records) - len(kept)
     if not quiet:
-        first = records[missing[0]].image_id
+        first = next(image_id for image_id in image_ids if image_id in absent)
         print(
-            f"{split}: {len(missing)} of {len(records)} records left out, their pictures have no features "
-            f"(the first is '{first}'); see failures.jsonl of the feature store",
+            f"{split}: {missing} of {len(records)} records left out, their pictures have no features "
+            f"(the first is '{first}'); see failures.jsonl of the feature store; --retry-failed tries them again",
             file=sys.stderr,
         )
-    gone = set(missing)
-    return Usable([record for index, record in enumerate(records) if index not in gone], len(missing))
+    return Usable(rows_of(records, kept), missing, set_hash(absent))
+
+
+def set_hash(image_ids: Iterable[str]) -> str:
+    """16 hex digits that stand for a set of pictures; empty for the empty set."""
+    text = json.dumps(sorted(image_ids))
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text != "[]" else ""
 
 
 def overlap(train: Sequence[Any], other: Sequence[Any]) -> dict[str, int]:
     """How many records of another split stand in the training split too, and how many of its pictures.
 
-    Judging a model on what it was trained on is the commonest way to a number that is too good.
+    Judging a model on what it was trained on is the commonest way to a number that is too good. Records count as the
+    same when all their fields agree. Of questions that are made when asked for, only those whose ids stand in both
+    splits are made, one by one: a set of all of VQA v2's would cost a gigabyte.
     """
-    records, pictures = set(train), {record.image_id for record in train}
-    return {
-        "records": sum(record in records for record in other),
-        "pictures": len({record.image_id for record in other} & pictures),
-    }
+    from clipvil.datasets.columns import QuestionSequence, column_of
+
+    pictures = set(column_of(train, "image_id"))
+    shared = len(set(column_of(other, "image_id")) & pictures)
+    if not (isinstance(train, QuestionSequence) and isinstance(other, QuestionSequence)):
+        records = set(train)
+        return {"records": sum(record in records for record in other), "pictures": shared}
+    asked = set(other.column("question_id"))
+    places: dict[str, list[int]] = {}
+    for place, question_id in enumerate(train.column("question_id")):
+        if question_id in asked:
+            places.setdefault(question_id, []).append(place)
+    same = 0
+    for place, question_id in enumerate(other.column("question_id")):
+        if question_id in places:
+            record = other.record(place)
+            same += any(train.record(there) == record for there in places[question_id])
+    return {"records": same, "pictures": shared}
 
 
 def is_labelled(records: Sequence[Any]) -> bool:

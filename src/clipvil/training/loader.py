@@ -20,6 +20,10 @@ from clipvil.training.sampler import CountedSampler
 _FORK = multiprocessing.get_context("fork") if sys.platform == "linux" else None
 
 
+_AHEAD = 2**28
+"""Bytes of grids up to which a worker prepares two batches ahead, as is usual; larger ones are prepared one by one."""
+
+
 class StepDataset(Dataset[dict[str, Tensor]]):
     """Item k is the whole batch of step k: collation happens inside the workers, and order is the step's number."""
 
@@ -34,18 +38,34 @@ class StepDataset(Dataset[dict[str, Tensor]]):
 
 def training_batches(dataset: StepDataset, steps: range, workers: int) -> Iterator[dict[str, Tensor]]:
     """The batches of the steps asked for, in order."""
-    yield from ordered_loader(dataset, steps, workers)
+    share = -(-dataset.sampler.batch_size // dataset.sampler.world)
+    ahead = batches_ahead(dataset.records, dataset.features, share) if workers else 2
+    yield from ordered_loader(dataset, steps, workers, ahead)
+
+
+def batches_ahead(records: Sequence[Any], features: FeatureSource, size: int) -> int:
+    """How many batches of `size` records each worker prepares ahead, from the float32 grid of the first record.
+
+    What waits is 2 x workers batches by default, of which one of 512 full CLIP grids alone has 800 MB.
+    """
+    if not len(records):
+        return 2
+    return 2 if 2 * size * features.batch([records[0].image_id]).cells.nbytes <= _AHEAD else 1
 
 
 def ordered_loader(
-    dataset: Dataset[dict[str, Tensor]], items: Sequence[int], workers: int
+    dataset: Dataset[dict[str, Tensor]], items: Sequence[int], workers: int, ahead: int = 2
 ) -> DataLoader[dict[str, Tensor]]:
-    """A loader of whole items of a dataset in the order asked, made here (0 workers) or in worker processes."""
+    """A loader of whole items of a dataset in the order asked, made here (0 workers) or in worker processes, each of
+
+    which prepares `ahead` items before they are asked for.
+    """
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=items,
         num_workers=workers,
+        prefetch_factor=ahead if workers else None,
         pin_memory=torch.cuda.is_available(),
         # An own generator: the loader would otherwise draw its seed from torch's global one.
         generator=torch.Generator(),

@@ -13,6 +13,7 @@ from torch import nn
 from clipvil.environment import hardware, package_versions
 from clipvil.features.base import FeatureSource
 from clipvil.features.ready import ready_store
+from clipvil.features.without import bare
 from clipvil.tasks.base import Prediction, Scores
 from clipvil.training.inputs import Usable, overlap
 from clipvil.training.loop import Position
@@ -98,6 +99,7 @@ def _encoder_choices(recipe: Recipe, features: FeatureSource) -> dict[str, Any]:
     """The recipe's encoder section; of a ready store, what its manifest says, since the recipe chose nothing there."""
     from clipvil.features.store import Store
 
+    features = bare(features)
     chosen = recipe.encoder.model_dump(mode="json")
     if ready_store(recipe.encoder.name) is None or not isinstance(features, Store):
         return chosen
@@ -125,6 +127,7 @@ def describe_features(features: FeatureSource) -> dict[str, Any] | None:
     """What made the features and what that cost; None for a source that is no store."""
     from clipvil.features.store import Store
 
+    features = bare(features)
     if not isinstance(features, Store):
         return None
     return {**features.manifest.model_dump(mode="json"), "cost": features.cost()}

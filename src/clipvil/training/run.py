@@ -32,10 +32,12 @@ from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
 from clipvil.training.run_files import (
     RunResult,
+    holds_run,
     locked,
     read_json,
     read_recipe,
     read_run,
+    refuse_foreign,
     write_predictions,
     write_text,
 )
@@ -56,6 +58,7 @@ def train(
     quiet: bool = False,
     allow_older: bool = False,
     allow_recipe_change: bool = False,
+    retry_failed: bool = False,
 ) -> RunResult:
     """Train what a recipe describes, choose the best step on the validation split, judge all splits, write everything.
 
@@ -63,10 +66,11 @@ def train(
 
     `datasets` (by split, with at least train and val) and `features` may be passed in ready, so that several runs
     share them. With `resume` an unfinished run goes on where its last checkpoint stands, and a finished one is returned
-    as it is.
+    as it is. `retry_failed` tries pictures again that could not be read when the features were extracted.
 
     Raises:
-        UsageError: the folder already holds a run and `resume` was not given, or another process uses it.
+        UsageError: the folder already holds a run and `resume` was not given, it holds something else, or another
+            process uses it.
         CheckpointError: a checkpoint is damaged or was trained with another recipe or other data.
         DataError, StoreError, EncoderError: as from the rooms that read them.
         ClipvilError: the loss is no longer a finite number.
@@ -75,9 +79,10 @@ def train(
     options = ResumeOptions(resume, allow_older, allow_recipe_change)
     accelerator = create_accelerator(recipe, out)
     if accelerator.is_main_process:
+        refuse_foreign(out)
         with locked(out):
-            return _train(recipe, out, features, datasets, options, accelerator, quiet)
-    return _train(recipe, out, features, datasets, options, accelerator, True)
+            return _train(recipe, out, features, datasets, options, accelerator, quiet, retry_failed)
+    return _train(recipe, out, features, datasets, options, accelerator, True, retry_failed)
 
 
 def evaluate(
@@ -168,8 +173,13 @@ class _Materials:
         return {
             "task": self.task.assets(),
             "encoder": asdict(self.features.spec),
-            "data": {name: dataset.fingerprint for name, dataset in self.datasets.items()},
+            "data": {name: self._data_of(name) for name in self.datasets},
         }
+
+    def _data_of(self, split: str) -> str:
+        """Stands for the records that are used: a run cannot go on when pictures were mended, or lost, meanwhile."""
+        without = self.chosen[split].left_out
+        return self.datasets[split].fingerprint + (f" without {without}" if without else "")
 
     def judge(
         self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool, keep: Path | None = None
@@ -209,6 +219,7 @@ def _train(
     options: ResumeOptions,
     accelerator: Accelerator,
     quiet: bool,
+    retry_failed: bool,
 ) -> RunResult:
     finished = _look_at_folder(out, recipe, options)
     if finished is not None:
@@ -216,12 +227,13 @@ def _train(
     # First what is cheap: a wrong name should not be found after an hour of extraction.
     task = create_task(recipe.task, recipe.task_settings)
     watch = Stopwatch()
-    # One process writes a corpus or extracts features that are missing; the others then find them there.
+    # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
+    retry_here = retry_failed and accelerator.is_main_process
     with accelerator.main_process_first():
         datasets = datasets or load_datasets(recipe.data)
         _check_splits(datasets)
         watch.lap("data")
-        features = features or open_features(recipe, datasets, out, quiet=quiet)
+        features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         watch.lap("features")
     chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
     held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
@@ -294,7 +306,7 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
 def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunResult | None:
     """The finished run that is there already; None when there is work to do."""
     if not options.resume:
-        if (out / "recipe.yaml").exists():
+        if holds_run(out):
             raise UsageError(f"{out}: holds a run already; go on with --resume, or choose another --out")
         return None
     if not (out / "result.json").exists():

@@ -23,6 +23,11 @@ from clipvil.files import atomic_write
 from clipvil.tasks.base import Prediction, Score, Scores
 from clipvil.training.recipe import Recipe
 
+# What may stand in a folder before its run: features that were extracted there, and what `compare` knows of a cell.
+_BEFORE = ("features", "cell.json")
+# What a run leaves only once something was computed that would be lost.
+_LASTING = ("best.safetensors", "result.json", "conversion.json")
+
 
 @dataclass
 class RunResult:
@@ -48,6 +53,29 @@ def locked(out: Path) -> Iterator[None]:
         except OSError:
             raise UsageError(f"{out}: another process is training in this folder") from None
         yield
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse to put a run into a folder of something else, before anything is written there.
+
+    Raises:
+        UsageError: it is a file, or a folder that is not empty and in which no run was ever begun.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; --out wants a folder")
+    if not out.exists() or (out / "recipe.yaml").exists() or (out / ".lock").exists():
+        return
+    if any(not path.name.startswith(".") and path.name not in _BEFORE for path in out.iterdir()):
+        raise UsageError(f"{out}: is not empty and holds no run; choose another --out")
+
+
+def holds_run(out: Path) -> bool:
+    """Whether the folder holds a run with something to lose: weights, a checkpoint, a result.
+
+    One that failed or was stopped before its first checkpoint blocks nobody: there is nothing to go on from.
+    """
+    kept = (path for path in (out / "checkpoints").glob("*checkpoint-*") if not path.name.startswith("."))
+    return any((out / name).exists() for name in _LASTING) or any(kept)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ class Server:
     picture that gets a caption.
     """
 
-    task: str
+    tasks: tuple[str, ...]
     id_field: str
     answer_field: str
     numeric: bool
@@ -34,13 +34,22 @@ class Server:
     record_field: str = "question_id"
 
 
+_ANSWERING = ("vqa", "zero_shot_vqa")
+
 SERVERS: Mapping[str, Server] = {
     "vqa2": Server(
-        "vqa", "question_id", "answer", True, "vqa_v2", "VQA v2 on EvalAI: test-dev and test-std take all of test2015"
+        _ANSWERING,
+        "question_id",
+        "answer",
+        True,
+        "vqa_v2",
+        "VQA v2 on EvalAI: test-dev and test-std take all of test2015",
     ),
-    "gqa": Server("vqa", "questionId", "prediction", False, "gqa", "GQA on EvalAI: all of submission_all_questions"),
+    "gqa": Server(
+        _ANSWERING, "questionId", "prediction", False, "gqa", "GQA on EvalAI: all of submission_all_questions"
+    ),
     "coco": Server(
-        "captioning",
+        ("captioning",),
         "image_id",
         "caption",
         True,
@@ -62,9 +71,9 @@ def write_submission(run: str | Path, server: str, split: str, out: str | Path |
     """
     run, taken = Path(run), _server(server)
     recipe = read_recipe(run)
-    if recipe.task != taken.task:
+    if recipe.task not in taken.tasks:
         raise UsageError(
-            f"the server {server} judges the task {taken.task}, the run {run} is of the task {recipe.task}"
+            f"the server {server} judges the task {taken.tasks[0]}, the run {run} is of the task {recipe.task}"
         )
     predictions = [prediction for prediction, _ in read_predictions(run, split)]
     records = load_datasets(recipe.data, (split,))[split].records
