@@ -7,11 +7,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Caption:
-    """One sentence about one picture (COCO captions, Flickr, alt-text)."""
+    """One sentence about one picture (COCO captions, Flickr, alt-text).
+
+    `tokens` are the words as the corpus itself gives them (Karpathy's files); empty where it does not. `domain` is the
+    part of the corpus that scores are reported apart for (NoCaps). A picture without captions, as in a test set, is one
+    record with an empty caption and no id.
+    """
 
     image_id: str
     caption: str
     caption_id: str = ""
+    tokens: tuple[str, ...] = ()
+    domain: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from clipvil.records import Question
 
 
 def test_unknown_format() -> None:
-    with pytest.raises(DataError, match="unknown data format 'gqaa'; known are custom, easy_vqa, gqa, mini, v"):
+    with pytest.raises(DataError, match=r"unknown data format 'gqaa'; known are .*custom, .*gqa, .*mini, .*vqa_v2"):
         registry.load({"format": "gqaa"}, "train")
     with pytest.raises(DataError, match="the data section names no format; known are"):
         registry.split_names({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -11,7 +12,7 @@ from typer.core import TyperCommand
 _LISTS = ("--encoders", "--tasks", "--set")
 
 
-def spread_lists(arguments: list[str]) -> list[str]:
+def spread_lists(arguments: list[str], lists: Sequence[str] = _LISTS) -> list[str]:
     """Write `--encoders A B` as `--encoders A --encoders B`, which is what the parser underneath understands.
 
     The values of a list end at the next word that starts with a hyphen, or at `--`. So a suite's name stands before
@@ -23,7 +24,7 @@ def spread_lists(arguments: list[str]) -> list[str]:
         if word == "--":
             return out + arguments[number:]
         if word.startswith("-"):
-            current = word if word in _LISTS else ""
+            current = word if word in lists else ""
             out.append(word)
         elif current and out[-1] != current:
             out += [current, word]

@@ -30,6 +30,7 @@ _COMMANDS = (
     "predict",
     "submit",
     "score",
+    "captions",
     "convert",
     "mini",
     "encoders",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from clipvil.cli import score_captions
+
 if TYPE_CHECKING:
     from clipvil.metrics.gqa import GqaScores
     from clipvil.tasks.base import Score, Scores
@@ -17,6 +19,7 @@ def register(app: typer.Typer) -> None:
     score = typer.Typer(help="Score a file of predictions with a task's official metric.", no_args_is_help=True)
     score.command("vqa")(vqa)
     score.command("gqa")(gqa)
+    score_captions.register(score)
     app.add_typer(score, name="score")
 
 

@@ -9,20 +9,22 @@ import typer
 
 def submit(
     run: Path | None = typer.Argument(None, help="Folder of a finished run (not with --check)."),
-    server: str = typer.Option(..., "--server", help="Which server: vqa2 or gqa."),
+    server: str = typer.Option(..., "--server", help="Which server: vqa2, gqa or coco."),
     split: str = typer.Option("test", "--split", help="The split whose predictions are sent."),
     out: Path | None = typer.Option(
         None, "--out", help="The file to write [default: submission_<server>_<split>.json in the run]."
     ),
     check: Path | None = typer.Option(None, "--check", help="Check this file instead; needs --questions."),
-    questions: Path | None = typer.Option(None, "--questions", help="With --check: the official questions file."),
+    questions: Path | None = typer.Option(
+        None, "--questions", help="With --check: the questions file (coco: the list of pictures)."
+    ),
 ) -> None:
     """Write a run's predictions as the file that an evaluation server takes, and check it. Sends nothing.
 
     With --check FILE --questions Q: check a file that is there already, of whatever origin.
     """
     from clipvil.errors import UsageError
-    from clipvil.training.submission import check_submission, write_submission
+    from clipvil.training.submission import SERVERS, check_submission, write_submission
 
     if (run is None) == (check is None):
         raise UsageError("give either the folder of a run, or --check with a file")
@@ -30,7 +32,7 @@ def submit(
         if questions is None:
             raise UsageError("--check needs --questions: a file is only complete for the questions it answers")
         count = check_submission(check, server, questions)
-        typer.echo(f"{check}: {count} answers, one to each question; {server} takes it")
+        typer.echo(f"{check}: {count} answers, one to each {SERVERS[server].noun}; {server} takes it")
         return
     assert run is not None
     path, count = write_submission(run, server, split, out)

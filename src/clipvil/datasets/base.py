@@ -105,14 +105,16 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def parse_json(text: str, *, file: str | Path, row: int | None = None, object_hook: Any = None) -> Any:
+def parse_json(
+    text: str, *, file: str | Path, row: int | None = None, object_hook: Any = None, object_pairs_hook: Any = None
+) -> Any:
     """Strict JSON: NaN and Infinity are refused. Raises DataError saying where it breaks."""
 
     def refuse(constant: str) -> Any:
         raise DataError(f"{constant} is not JSON", file=file, row=row)
 
     try:
-        return json.loads(text, parse_constant=refuse, object_hook=object_hook)
+        return json.loads(text, parse_constant=refuse, object_hook=object_hook, object_pairs_hook=object_pairs_hook)
     except json.JSONDecodeError as error:
         # A row of JSON lines is a line of its file; the lines inside it are no help.
         line = error.lineno if row is None else None
@@ -189,7 +191,7 @@ def iter_rows(path: str | Path, required: Sequence[str] = (), optional: Sequence
     kind = Path(path).suffix.lower()
     text = read_text(path)
     if kind in (".csv", ".tsv"):
-        yield from _csv_rows(text, path, "\t" if kind == ".tsv" else ",", required, optional)
+        yield from csv_rows(text, path, "\t" if kind == ".tsv" else ",", required, optional)
     elif kind == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -204,9 +206,10 @@ def iter_rows(path: str | Path, required: Sequence[str] = (), optional: Sequence
         raise DataError(f"unknown kind of file '{kind}'", file=path, fix="use .csv, .tsv, .jsonl or .json")
 
 
-def _csv_rows(
-    text: str, path: str | Path, delimiter: str, required: Sequence[str], optional: Sequence[str]
+def csv_rows(
+    text: str, path: str | Path, delimiter: str, required: Sequence[str] = (), optional: Sequence[str] = ()
 ) -> Iterator[Row]:
+    """Rows of a table that was read already; its first line names the columns, as `iter_rows` wants them."""
     if "\0" in text:
         raise DataError("holds a NUL byte, so it is not a text table", file=path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from clipvil.datasets.base import Dataset, Row, iter_rows, known, option_int, option_path
-from clipvil.datasets.splitting import split_pictures
+from clipvil.datasets.splitting import checked_holdout, split_pictures
 from clipvil.errors import DataError
 from clipvil.metrics.vqa_normalise import normalise_lenient
 from clipvil.records import Question
 
-HOLDOUT = {"val": 0.1, "test": 0.1}
 _OPTIONS = ("format", "root", "images", "questions", "holdout", "seed")
 _USUAL = ("train", "val", "test")
 _REQUIRED = ("image", "question")
@@ -181,17 +180,5 @@ def _one_table(data: Mapping[str, Any]) -> tuple[list[Question], dict[str, str]]
         return records, {record.question_id: row.text("split") for record, row in zip(records, rows, strict=True)}
     if any(named):
         raise rows[named.index(False)].error("is missing, though other rows name one", "split")
-    part = split_pictures((r.image_id for r in records), _holdout(data), seed=option_int(data, "seed", 0))
+    part = split_pictures((r.image_id for r in records), checked_holdout(data), seed=option_int(data, "seed", 0))
     return records, {record.question_id: part[record.image_id] for record in records}
-
-
-def _holdout(data: Mapping[str, Any]) -> dict[str, float]:
-    holdout = HOLDOUT if data.get("holdout") is None else data["holdout"]
-    good = isinstance(holdout, Mapping) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1 for v in holdout.values()
-    )
-    if not good or sum(holdout.values()) >= 1 or "train" in holdout:
-        raise DataError(
-            "must map split names to shares between 0 and 1 that leave some for train", field="data.holdout"
-        )
-    return dict(holdout)

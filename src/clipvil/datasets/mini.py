@@ -31,12 +31,8 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     Without `sizes` whatever corpus is there serves. Raises UsageError when it is another one than `sizes` and `seed`
     ask for, DataError when it is damaged.
     """
-    names = split_names(data)
-    if split not in names:
-        raise DataError(f"there is no split '{split}'", fix=f"this miniature world has {', '.join(names)}")
+    ensure(data, split)
     root = option_path(data, "root")
-    if data.get("sizes") or not (root / corpora.MANIFEST).exists():
-        corpora.write_corpus(root, data.get("sizes"), option_int(data, "seed", 0))
     entry = {
         "questions": f"questions_{split}.json",
         "annotations": f"annotations_{split}.json",
@@ -45,3 +41,13 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     }
     dataset = vqa_v2.load({"format": "vqa_v2", "root": root, split: entry}, split)
     return Dataset("mini", split, dataset.records, dataset.pictures)
+
+
+def ensure(data: Mapping[str, Any], split: str) -> None:
+    """Write the corpus when `root` holds none. Raises DataError for a split that it has not, and as `load` does."""
+    names = split_names(data)
+    if split not in names:
+        raise DataError(f"there is no split '{split}'", fix=f"this miniature world has {', '.join(names)}")
+    root = option_path(data, "root")
+    if data.get("sizes") or not (root / corpora.MANIFEST).exists():
+        corpora.write_corpus(root, data.get("sizes"), option_int(data, "seed", 0))

@@ -24,6 +24,12 @@ _FORMATS = {
     "gqa": "clipvil.datasets.gqa",
     "easy_vqa": "clipvil.datasets.easy_vqa",
     "custom": "clipvil.datasets.custom",
+    "coco_captions": "clipvil.datasets.coco_captions",
+    "karpathy": "clipvil.datasets.karpathy",
+    "flickr": "clipvil.datasets.flickr",
+    "nocaps": "clipvil.datasets.nocaps",
+    "custom_captions": "clipvil.datasets.custom_captions",
+    "mini_captions": "clipvil.datasets.mini_captions",
 }
 
 

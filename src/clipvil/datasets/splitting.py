@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from clipvil.errors import DataError
+
+HOLDOUT = {"val": 0.1, "test": 0.1}
 
 
 def split_pictures(image_ids: Iterable[str], fractions: Mapping[str, float], *, seed: int = 0) -> dict[str, str]:
@@ -32,3 +35,16 @@ def split_pictures(image_ids: Iterable[str], fractions: Mapping[str, float], *, 
         assigned.update(dict.fromkeys(ids[start : start + size], name))
         start += size
     return assigned
+
+
+def checked_holdout(data: Mapping[str, Any]) -> dict[str, float]:
+    """The entry `holdout` of a data section, or `HOLDOUT`. Raises DataError unless it leaves something for train."""
+    holdout = HOLDOUT if data.get("holdout") is None else data["holdout"]
+    good = isinstance(holdout, Mapping) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1 for v in holdout.values()
+    )
+    if not good or sum(holdout.values()) >= 1 or "train" in holdout:
+        raise DataError(
+            "must map split names to shares between 0 and 1 that leave some for train", field="data.holdout"
+        )
+    return dict(holdout)

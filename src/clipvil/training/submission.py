@@ -20,7 +20,8 @@ from clipvil.training.run_files import read_predictions, read_recipe
 class Server:
     """What one server takes: a JSON list of objects with an id and an answer and nothing else, each question once.
 
-    `numeric`: ids are whole numbers in the file, otherwise strings.
+    `numeric`: ids are whole numbers in the file, otherwise strings. `noun` is what is answered: a question, or a
+    picture that gets a caption.
     """
 
     tasks: tuple[str, ...]
@@ -29,6 +30,8 @@ class Server:
     numeric: bool
     reader: str
     about: str
+    noun: str = "question"
+    record_field: str = "question_id"
 
 
 _ANSWERING = ("vqa", "zero_shot_vqa")
@@ -44,6 +47,16 @@ SERVERS: Mapping[str, Server] = {
     ),
     "gqa": Server(
         _ANSWERING, "questionId", "prediction", False, "gqa", "GQA on EvalAI: all of submission_all_questions"
+    ),
+    "coco": Server(
+        ("captioning",),
+        "image_id",
+        "caption",
+        True,
+        "coco_captions",
+        "COCO captions: all of val2014 and test2014, each as captions_<split>2014_<name>_results.json in one zip",
+        "picture",
+        "image_id",
     ),
 }
 
@@ -72,8 +85,8 @@ def write_submission(run: str | Path, server: str, split: str, out: str | Path |
         if server == "vqa2":
             create_task(recipe.task, recipe.task_settings).submission(predictions, draft)
         else:
-            atomic_write_json(draft, _rows(taken, predictions), indent=None)
-        _check(draft, path, taken, _ids(records))
+            atomic_write_json(draft, submission_rows(server, predictions), indent=None)
+        _check(draft, path, taken, _ids(records, taken))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -91,7 +104,9 @@ def check_submission(path: str | Path, server: str, questions: str | Path) -> in
 
     taken, path = _server(server), Path(path)
     reader = importlib.import_module(f"clipvil.datasets.{taken.reader}")
-    asked = _ids(reader.read_questions(questions))
+    # Several captions are about one picture, which is answered once.
+    records = reader.read_coco(questions)[0] if taken.noun == "picture" else reader.read_questions(questions)
+    asked = _ids(records, taken)
     if path.suffix.lower() != ".json":
         raise DataError("the server takes a .json file", file=path)
     return _check(path, path, taken, asked)
@@ -103,13 +118,26 @@ def _server(name: str) -> Server:
     return SERVERS[name]
 
 
-def _ids(records: Sequence[Any]) -> set[str]:
+def _ids(records: Sequence[Any], server: Server) -> set[str]:
     column = getattr(records, "column", None)
-    return set(column("question_id")) if column is not None else {record.question_id for record in records}
+    if column is not None:
+        return set(column(server.record_field))
+    return {getattr(record, server.record_field) for record in records}
 
 
-def _rows(server: Server, predictions: Sequence[Prediction]) -> list[dict[str, str]]:
-    return [{server.id_field: p.record_id, server.answer_field: p.output} for p in predictions]
+def submission_rows(server: str, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """The rows of a server's file. Raises UsageError for an unknown server, DataError for an id that it cannot take."""
+    taken = _server(server)
+    rows: list[dict[str, Any]] = []
+    for prediction in predictions:
+        key = prediction.image_id if taken.noun == "picture" else prediction.record_id
+        if taken.numeric and not key.isdecimal():
+            raise DataError(
+                f"the server {server} takes {taken.noun} ids that are whole numbers, and {key!r} is none",
+                field=taken.id_field,
+            )
+        rows.append({taken.id_field: int(key) if taken.numeric else key, taken.answer_field: prediction.output})
+    return rows
 
 
 def _check(file: Path, name: Path, server: Server, asked: Collection[str]) -> int:
@@ -119,7 +147,7 @@ def _check(file: Path, name: Path, server: Server, asked: Collection[str]) -> in
         key = _key(Row(row.value, name, row.row), server)
         if key in given:
             raise DataError(
-                f"question {key} is answered twice, first in row {given[key]}",
+                f"{server.noun} {key} is answered twice, first in row {given[key]}",
                 file=name,
                 row=row.row,
                 field=server.id_field,
@@ -128,14 +156,17 @@ def _check(file: Path, name: Path, server: Server, asked: Collection[str]) -> in
     missing = [key for key in asked if key not in given]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(asked)} questions have no answer ({_some(missing)}); "
+            f"{len(missing)} of {len(asked)} {server.noun}s have no answer ({_some(missing)}); "
             "the server refuses partial files",
             file=name,
             fix="was it another split's, or had pictures no features (result.json, data.*.skipped)?",
         )
     extra = [key for key in given if key not in asked]
     if extra:
-        raise DataError(f"answers {len(extra)} questions that the split does not ask ({_some(extra)})", file=name)
+        verb = "ask" if server.noun == "question" else "have"
+        raise DataError(
+            f"answers {len(extra)} {server.noun}s that the split does not {verb} ({_some(extra)})", file=name
+        )
     return len(given)
 
 
