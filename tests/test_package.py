@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import clipvil
 
@@ -26,3 +27,19 @@ def test_building_the_command_table_loads_nothing_heavy():
 def test_every_public_name_resolves():
     for name in clipvil.__all__:
         assert getattr(clipvil, name) is not None
+
+
+def test_compare_can_be_called_before_and_after_its_package_was_imported(tmp_path: Path) -> None:
+    """Function and package share a name; importing a module of the package puts it in the place of the function."""
+    code = (
+        "import clipvil\n"
+        "from clipvil.errors import UsageError\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        clipvil.compare(out='x')\n"
+        "    except UsageError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("name a suite") == 2
