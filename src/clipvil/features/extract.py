@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from clipvil.encoders.registry import create_encoder
 from clipvil.environment import cpu
 from clipvil.features import layout
 from clipvil.features.backends import Backend
+from clipvil.features.batches import Work
 from clipvil.features.cost import encoder_cost, record_cost
 from clipvil.features.decision import settle
 from clipvil.features.loop import Loop
@@ -27,6 +29,7 @@ from clipvil.features.recording import Recorder
 from clipvil.images.prepare import prepare
 from clipvil.images.resize import Resized, ResizePolicy, policy
 from clipvil.images.sources import ImageItem, ImageSource, open_source
+from clipvil.progress import Progress
 from clipvil.progress import progress as show_progress
 
 
@@ -123,26 +126,19 @@ def extract(
     built = create_encoder(encoder, layer=layer, positions=positions) if isinstance(encoder, str) else encoder
     folder, preparing = Path(out), _Preparing(rule, built)
     with clear_disk_errors(folder):
-        asked: dict[str, Any] = {
-            "dtype": dtype,
-            "positions": positions,
-            "store_pooled": store_pooled,
-            "backend": backend,
-        }
         manifest, engine, batch = _settled(
-            folder, opened, built, preparing, precision=precision, quiet=not progress, device=where, **sizes, **asked
-        )
+            folder, opened, built, preparing, precision=precision, quiet=not progress, device=where, backend=backend,
+            dtype=dtype, positions=positions, store_pooled=store_pooled, **sizes,
+        )  # fmt: skip
         remove_orphans(folder, manifest, part)
         work = list_work(folder, manifest, opened, part, retry=retry_failed)
         recorder = Recorder(folder, manifest)
         threads = default_workers() if workers is None else workers
         loop = Loop(engine, recorder, preparing, batch_size=batch, workers=threads)
-        size = sum(len(unit.positions) for unit in work)
-        loop.run(work, show_progress(size, "extract", unit="pictures", quiet=not (progress and work)))
+        loop.run(work, _bar(work, quiet=not progress))
         report = _report(folder, manifest, part, allowed, recorder, loop)
         if report.done and loop.canvas:
-            cost = {**_cost(report, recorder), **encoder_cost(built, loop.canvas), "slice": shard, "workers": threads}
-            record_cost(folder, cost)
+            record_cost(folder, {**_cost(report, recorder, shard, threads), **encoder_cost(built, loop.canvas)})
     if progress:
         print(report.line(), file=sys.stderr, flush=True)
     return report
@@ -175,6 +171,11 @@ def _settled(
     return manifest, engine, wanted.batch_size
 
 
+def _bar(work: Sequence[Work[ImageItem]], *, quiet: bool) -> Progress:
+    size = sum(len(unit.positions) for unit in work)
+    return show_progress(size, "extract", unit="pictures", quiet=quiet or not work)
+
+
 def default_workers() -> int:
     """Decoding threads: as many as there are cores for this process, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -193,8 +194,10 @@ def _report(
     return report
 
 
-def _cost(report: ExtractReport, recorder: Recorder) -> dict[str, Any]:
+def _cost(report: ExtractReport, recorder: Recorder, shard: str, workers: int) -> dict[str, Any]:
     return {
+        "slice": shard,
+        "workers": workers,
         "pictures": report.done,
         "seconds": round(report.seconds, 3),
         "pictures_per_second": round(report.pictures_per_second, 3),
