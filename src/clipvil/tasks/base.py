@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,8 +68,8 @@ class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
     `records` are of the one record type that the task names; `model` is what `build` returned. What only some tasks
-    have is not asked of all: `trains = False` (see `trains`), `order` (see `reading_order`), `estimate`
-    (see `estimate`) and `refuses` (see `refusal`).
+    have is not asked of all: `trains = False` (see `trains`), `units` (see `units`), `light` (see `light`), `order` (see
+    `reading_order`), `estimate` (see `estimate`) and `refuses` (see `refusal`).
     """
 
     name: str
@@ -116,6 +116,21 @@ class Task(Protocol):
 def trains(task: Task) -> bool:
     """Whether the task has anything to train. One that says `trains = False` is built and judged at once."""
     return bool(getattr(task, "trains", True))
+
+
+def units(task: Task, records: Sequence[Any]) -> Sequence[Any]:
+    """What the task trains on and predicts, made from the records of a split (its `units(records)`).
+
+    For most tasks the records themselves; for captioning a picture with all its captions.
+    """
+    own = getattr(task, "units", None)
+    return records if own is None else cast("Sequence[Any]", own(records))
+
+
+def light(task: Task) -> Task:
+    """The task as it judges while it trains: its `light()`, which is cheaper than the last judgement, or itself."""
+    own = getattr(task, "light", None)
+    return task if own is None else cast(Task, own())
 
 
 def refusal(task: Task, encoder: str) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, estimate, trains
+from clipvil.tasks.base import Scores, Task, estimate, light, trains, units
 from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, start_trackers
@@ -121,7 +121,7 @@ def evaluate(
     spec = EncoderSpec(**assets["encoder"])
     if problem := other_encoder(spec, features.spec.fingerprint, features.spec.grid_channels):
         raise CheckpointError(f"{run}: {problem}")
-    chosen = usable(datasets[split].records, features, split, quiet=quiet)
+    chosen = _units_of(task, datasets[split], features, split, quiet)
     judged = _Materials(recipe, task, features, datasets, {split: chosen}).judge(model, split, None, quiet)
     write_predictions(out / f"predictions_{split}.jsonl", judged.predictions, judged.scores)
     found = judged.scores.to_json() if judged.scores else None
@@ -158,6 +158,12 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
     return task, model, assets
 
 
+def _units_of(task: Task, dataset: Dataset, features: FeatureSource, split: str, quiet: bool) -> Usable:
+    """What the task makes of the records of a split whose pictures have features."""
+    found = usable(dataset.records, features, split, quiet=quiet)
+    return replace(found, records=units(task, found.records))
+
+
 @dataclass(frozen=True)
 class _Materials:
     """What is trained: everything that stands before the first step."""
@@ -182,16 +188,26 @@ class _Materials:
         return self.datasets[split].fingerprint + (f" without {without}" if without else "")
 
     def judge(
-        self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool, keep: Path | None = None
+        self,
+        model: nn.Module,
+        split: str,
+        accelerator: Accelerator | None,
+        quiet: bool,
+        keep: Path | None = None,
+        task: Task | None = None,
     ) -> Judged:
-        """Predictions and scores of a split. In the folder `keep` predictions are kept as they come, and taken up."""
+        """Predictions and scores of a split. In the folder `keep` predictions are kept as they come, and taken up.
+
+        `task` is the one that judges, if it is not the one that trains.
+        """
+        task = task or self.task
         records, training = self.chosen[split].records, self.recipe.training
         with contextlib.ExitStack() as stack:
             partial = (
                 stack.enter_context(PartialPredictions(partial_path(keep, split), self._key(split))) if keep else None
             )
             predictions = predict_all(
-                self.task,
+                task,
                 model,
                 records,
                 self.features,
@@ -203,7 +219,7 @@ class _Materials:
                 quiet=quiet,
                 partial=partial,
             )
-        return Judged(predictions, self.task.score(predictions, records) if is_labelled(records) else None)
+        return Judged(predictions, task.score(predictions, records) if is_labelled(records) else None)
 
     def _key(self, split: str) -> str:
         """Stands for everything that the predictions of a split depend on."""
@@ -235,7 +251,7 @@ def _train(
         watch.lap("data")
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         watch.lap("features")
-    chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
+    chosen = {name: _units_of(task, data, features, name, quiet) for name, data in datasets.items()}
     held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
     materials = _Materials(recipe, task, held, datasets, chosen)
     task.prepare(chosen["train"].records)
@@ -284,8 +300,10 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
     seed_everything(recipe.seed, "model")
     model = materials.task.build(recipe.model, materials.features.spec)
 
+    judging = light(materials.task)
+
     def validate(plain: nn.Module) -> Scores:
-        scores = materials.judge(plain, "val", accelerator, True).scores
+        scores = materials.judge(plain, "val", accelerator, True, task=judging).scores
         if scores is None:
             raise DataError("the validation split has no answers: nothing to choose the best step by")
         return scores
