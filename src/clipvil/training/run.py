@@ -18,7 +18,7 @@ from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, estimate, light, trains, units
+from clipvil.tasks.base import Scores, Task, estimate, light, prepare_training, trains, units
 from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, start_trackers
@@ -255,6 +255,8 @@ def _train(
     held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
     materials = _Materials(recipe, task, held, datasets, chosen)
     task.prepare(chosen["train"].records)
+    if trains(task):
+        prepare_training(task, chosen["train"].records)
     # Before the assets are written: a task without training may have to say which model it found.
     fixed = None if trains(task) else _untrained(materials, accelerator, quiet)
     if accelerator.is_main_process:
