@@ -80,10 +80,11 @@ class InitialRun:
 class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
-    `records` are of the one record type that the task names; `model` is what `build` returned. What only some tasks
-    have is not asked of all: `trains = False` (see `trains`), `units` (see `units`), `light` (see `light`), `order`
-    (see `reading_order`), `estimate` (see `estimate`), `refuses` (see `refusal`), `continue_from` (see `continue_from`)
-    and `adopt(model, initial: InitialRun) -> JSON report`, which takes over what it can of a run of another task.
+    `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
+    returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units` (see `units`),
+    `light`, `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
+    `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
+    what it can of a run of another task.
     """
 
     name: str
@@ -139,6 +140,20 @@ def units(task: Task, records: Sequence[Any]) -> Sequence[Any]:
     """
     own = getattr(task, "units", None)
     return records if own is None else cast("Sequence[Any]", own(records))
+
+
+def prepare_training(task: Task, train: Sequence[Any]) -> None:
+    """Let a task learn what only training needs, after `prepare` or `restore` (its `prepare_training(train)`)."""
+    own = getattr(task, "prepare_training", None)
+    if own is not None:
+        own(train)
+
+
+def at_epoch(task: Task, epoch: float) -> None:
+    """Tell a task that wants to know how many epochs were seen before this step (its `at_epoch(epoch)`)."""
+    own = getattr(task, "at_epoch", None)
+    if own is not None:
+        own(epoch)
 
 
 def light(task: Task) -> Task:

@@ -72,13 +72,15 @@ class OptimiserChoice(_Section):
 class ScheduleChoice(_Section):
     """How the learning rate moves over `steps` updates; see `clipvil.training.optim.learning_rate_factor`."""
 
-    name: Literal["multistep", "cosine", "constant"] = "cosine"
+    name: Literal["multistep", "cosine", "constant", "noam"] = "cosine"
     steps: int = Field(default=1000, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     warmup_from: float = Field(default=0.0, ge=0, le=1)
     milestones: tuple[int, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     final: float = Field(default=0.0, ge=0, le=1)
+    d_model: int = Field(default=512, gt=0)
+    """The model's width, which the noam schedule goes by."""
 
     @model_validator(mode="after")
     def _in_order(self) -> ScheduleChoice:
@@ -86,6 +88,8 @@ class ScheduleChoice(_Section):
             raise ValueError(f"milestones must rise, got {list(self.milestones)}")
         if self.milestones and self.name != "multistep":
             raise ValueError(f"milestones belong to the multistep schedule, not to {self.name}")
+        if self.name == "noam" and not self.warmup_steps:
+            raise ValueError("the noam schedule needs warmup_steps")
         return self
 
 
@@ -95,7 +99,8 @@ class TrainingChoice(_Section):
     `batch_size` is that of all processes together. `evaluate_every` steps the model is judged on the validation split
     and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
     `checkpoint_every` asks for further checkpoints between evaluations. `threads` is the most CPU threads to compute
-    with (None: all cores): threads of a small model wait for each other longer than they compute.
+    with (None: all cores): threads of a small model wait for each other longer than they compute. `grad_clip` is the
+    longest that the gradient of all weights may be, `grad_clip_value` the largest that one weight's may be.
     """
 
     batch_size: int = Field(default=64, gt=0)
@@ -103,6 +108,7 @@ class TrainingChoice(_Section):
     evaluate_every: int = Field(default=200, gt=0)
     patience: int | None = Field(default=None, gt=0)
     grad_clip: float | None = Field(default=None, gt=0)
+    grad_clip_value: float | None = Field(default=None, gt=0)
     mixed_precision: Literal["no", "bf16"] = "no"
     loader_workers: int = Field(default=0, ge=0)
     threads: int | None = Field(default=None, gt=0)

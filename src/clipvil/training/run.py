@@ -18,7 +18,7 @@ from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, continue_from, estimate, light, trains, units
+from clipvil.tasks.base import Scores, Task, continue_from, estimate, light, prepare_training, trains, units
 from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
@@ -207,6 +207,8 @@ class _Materials:
             self.task.prepare(train)
         else:
             continue_from(self.task, self.initial.run, train)
+        if trains(self.task):
+            prepare_training(self.task, train)
 
     def assets(self) -> dict[str, Any]:
         """What assets.json holds."""
