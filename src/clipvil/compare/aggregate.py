@@ -69,6 +69,7 @@ def _row(encoder: str, task: str, split: str, runs: Runs, groups: Mapping[str, M
                 members.setdefault(group, []).append(record)
         breakdowns[heading] = {g: _mean(averaged, images, ids) for g, ids in sorted(members.items())}
     seconds = [run.result["seconds"]["training"] for run in ordered]
+    before = [run.result.get("init", {}).get("training_seconds", 0.0) for run in ordered]
     return Row(
         encoder=encoder,
         task=task,
@@ -77,6 +78,7 @@ def _row(encoder: str, task: str, split: str, runs: Runs, groups: Mapping[str, M
         mean=_mean(averaged, images, list(averaged)),
         breakdowns=breakdowns,
         training_seconds=sum(seconds) / len(seconds) or None,  # zero-shot: none, not nought
+        seconds_before=sum(before) / len(before),
     )
 
 

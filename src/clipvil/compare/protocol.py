@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clipvil.compare.plan import Plan, TaskPlan
+from clipvil.compare.cell_plan import TaskPlan
+from clipvil.compare.plan import Plan
 from clipvil.compare.suite import BLIND
 from clipvil.features.ready import ready_store
 
@@ -17,6 +18,7 @@ def sentences(plan: Plan) -> list[str]:
         f"Seeds: {seeds}. A seed fixes the order of the batches for all encoders alike, and the initial weights "
         "wherever shapes agree.",
         *(_selection(task) for task in plan.tasks),
+        *(sentence for task in plan.tasks if (sentence := _beginning(task, plan))),
         *(
             f"{entry.title} has no row on {task.name}: {reason}."
             for task in plan.tasks
@@ -69,3 +71,19 @@ def _selection(task: TaskPlan) -> str:
             "for want of an answered test split: all rows are a little too good."
         )
     return f"{task.name}: trained on train, the step chosen by the score on val; {judged} looked at once, at the end."
+
+
+def _beginning(task: TaskPlan, plan: Plan) -> str:
+    """What the runs of a task start from, where that is not fresh weights."""
+    init = task.recipe.init
+    if not init.asked:
+        return ""
+    which = "the last weights" if init.weights == "last" else "the weights chosen on val"
+    which += " and the optimiser's state" if init.optimiser else ""
+    cell = next((cell for cell in plan.cells if cell.task.name == task.name), None)
+    if cell is None or cell.start is None:
+        return f"{task.name}: every run starts from {which} of one run that was there before ({init.run})."
+    shown = {other.path: other.task.name for other in plan.cells}
+    there = shown.get(cell.start.path)
+    run = f"the run of {there}" if there else f"a run of {init.recipe}, trained here once for all that start from it,"
+    return f"{task.name}: every run starts from {which} of {run} with the same encoder, seed and data."

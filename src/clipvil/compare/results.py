@@ -118,6 +118,9 @@ class Row(_Model):
     mean: Interval
     breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
     training_seconds: float | None = None
+    """Mean over the seeds, of these runs alone."""
+    seconds_before: float = 0.0
+    """Mean seconds of training of the runs that these started from."""
 
     def answer_kinds(self) -> list[str]:
         """The kinds of answers in the order in which VQA is always reported, unknown ones last."""
@@ -246,6 +249,11 @@ class Cell(_Model):
     recipe_hash: str = ""
     seconds: float | None = None
     training_seconds: float | None = None
+    """Of this run alone, as `seconds` is; what it started from was trained before."""
+    starts_from: str = ""
+    """Path of the run of this comparison whose weights it started from; empty for fresh weights."""
+    seconds_before: float = 0.0
+    """Seconds of training of all that it started from."""
 
 
 class Results(_Model):
@@ -275,6 +283,8 @@ class Results(_Model):
     curves: list[Curve] = Field(default_factory=list)
     gallery: list[GalleryGroup] = Field(default_factory=list)
     cells: list[Cell] = Field(default_factory=list)
+    initial_runs: list[Cell] = Field(default_factory=list)
+    """Runs that cells started from and that have no row themselves; `task` is the recipe."""
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -349,8 +359,8 @@ class Results(_Model):
 
     @property
     def failures(self) -> list[Cell]:
-        """Cells that failed."""
-        return [cell for cell in self.cells if cell.status == "failed"]
+        """Cells that failed, and runs to start from that did."""
+        return [cell for cell in [*self.initial_runs, *self.cells] if cell.status == "failed"]
 
     @property
     def complete(self) -> bool:

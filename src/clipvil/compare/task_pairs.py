@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from clipvil.compare.aggregate import Runs, difference
-from clipvil.compare.plan import TaskPlan
+from clipvil.compare.cell_plan import TaskPlan
 from clipvil.compare.results import TaskDifference
 
 

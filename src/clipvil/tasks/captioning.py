@@ -102,9 +102,7 @@ class Captioning:
             model, words=len(self._words().words), channels=encoder.grid_channels
         )
         if encoder.cells != "grid" and getattr(getattr(module, "config", None), "cell_positions", False):
-            raise RecipeError(
-                f"'model.cell_positions' needs a grid, and {encoder.name} has regions; set it to false"
-            )
+            raise RecipeError(f"'model.cell_positions' needs a grid, and {encoder.name} has regions; set it to false")
         return module
 
     def collate(self, records: Sequence[CaptionedImage], features: FeatureSource) -> dict[str, Tensor]:
@@ -141,9 +139,7 @@ class Captioning:
         return cross_entropy(_forward(model, batch, inputs), targets, mask, self.settings.label_smoothing)
 
     @torch.no_grad()
-    def predict(
-        self, model: Any, batch: Mapping[str, Tensor], records: Sequence[CaptionedImage]
-    ) -> list[Prediction]:
+    def predict(self, model: Any, batch: Mapping[str, Tensor], records: Sequence[CaptionedImage]) -> list[Prediction]:
         """One caption a picture; `top` holds all beams, best first.
 
         Confidence is the geometric mean of the probabilities of the caption's tokens, its end included.

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from clipvil.tasks.caption_settings import CaptioningSettings
 
 
-def reward_of(
-    settings: CaptioningSettings, words: CaptionVocabulary, train: Sequence[CaptionedImage]
-) -> CaptionReward:
+def reward_of(settings: CaptioningSettings, words: CaptionVocabulary, train: Sequence[CaptionedImage]) -> CaptionReward:
     """The reward with the document frequencies of the file that the recipe names, or of the training captions.
 
     Raises RecipeError where the file belongs to another vocabulary, DataError where it cannot be read.
@@ -60,9 +58,7 @@ def self_critical_loss(
 
 
 @torch.no_grad()
-def _drawn(
-    model: Any, batch: Mapping[str, Tensor], settings: CaptioningSettings
-) -> tuple[Tensor, Tensor | None]:
+def _drawn(model: Any, batch: Mapping[str, Tensor], settings: CaptioningSettings) -> tuple[Tensor, Tensor | None]:
     """Samples (B, K, T), and the greedy captions (B, T) where they are the baseline."""
     was_training = model.training
     model.eval()
