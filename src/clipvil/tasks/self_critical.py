@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from clipvil.tasks.caption_settings import CaptioningSettings
 
 
-def reward_of(
-    settings: CaptioningSettings, words: CaptionVocabulary, train: Sequence[CaptionedImage]
-) -> CaptionReward:
+def reward_of(settings: CaptioningSettings, words: CaptionVocabulary, train: Sequence[CaptionedImage]) -> CaptionReward:
     """The reward with the document frequencies of the file that the recipe names, or of the training captions.
 
     Raises RecipeError where the file belongs to another vocabulary, DataError where it cannot be read.
@@ -53,21 +51,24 @@ def self_critical_loss(
     told = batch["references_of"] > 0
     gained = _gained(samples, greedy, batch, reward).to(batch["cells"].device)
     inputs = torch.cat([torch.zeros_like(rows[:, :1]), rows[:, :-1]], dim=1)
-    log_probs = model(batch["cells"], inputs, batch.get("mask"), batch["shapes"])
+    log_probs = model(captions=inputs, **pictures_of(batch))
     chosen = log_probs.gather(2, rows.unsqueeze(2)).squeeze(2)
     mask = token_mask(rows) & told.repeat_interleave(count).unsqueeze(1)
     return self_critical(chosen, mask, gained.flatten())
 
 
+def pictures_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a captioner wants to know of the pictures of a batch."""
+    return {name: batch[name] for name in ("cells", "mask", "shapes", "boxes") if name in batch}
+
+
 @torch.no_grad()
-def _drawn(
-    model: Any, batch: Mapping[str, Tensor], settings: CaptioningSettings
-) -> tuple[Tensor, Tensor | None]:
+def _drawn(model: Any, batch: Mapping[str, Tensor], settings: CaptioningSettings) -> tuple[Tensor, Tensor | None]:
     """Samples (B, K, T), and the greedy captions (B, T) where they are the baseline."""
     was_training = model.training
     model.eval()
     try:
-        memory = model.encode(batch["cells"], batch.get("mask"), batch["shapes"])
+        memory = model.encode(**pictures_of(batch))
         samples = decode(model, memory, settings.sampling()).rows
         greedy = decode(model, memory, settings.greedy()).rows[:, 0] if settings.baseline == "greedy" else None
     finally:

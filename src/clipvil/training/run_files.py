@@ -42,7 +42,7 @@ def locked(out: Path) -> Iterator[None]:
     """Hold the run folder alone. The lock ends with the process, however it ends.
 
     Raises:
-        UsageError: another process trains in this folder.
+        UsageError: another process works in this folder.
     """
     import fcntl
 
@@ -51,7 +51,7 @@ def locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(f"{out}: another process is training in this folder") from None
+            raise UsageError(f"{out}: another process is at work in this folder") from None
         yield
 
 
