@@ -64,13 +64,27 @@ class Scores:
         }
 
 
+@dataclass(frozen=True)
+class InitialRun:
+    """A finished run that another one starts from: the task it was of, that task's assets, and the files it left."""
+
+    task: str
+    assets: Mapping[str, Any]
+    """What the task's `assets()` was."""
+    recipe: Mapping[str, Any]
+    """Plain values, every default written out."""
+    weights: Path
+    """A safetensors file of the model's state."""
+
+
 class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units` (see `units`),
-    `light`, `prepare_training`, `at_epoch`, `estimate` (see the functions of those names), `order` (see `reading_order`)
-    and `refuses` (see `refusal`).
+    `light`, `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
+    `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
+    what it can of a run of another task.
     """
 
     name: str
@@ -146,6 +160,22 @@ def light(task: Task) -> Task:
     """The task as it judges while it trains: its `light()`, which is cheaper than the last judgement, or itself."""
     own = getattr(task, "light", None)
     return task if own is None else cast(Task, own())
+
+
+def continue_from(task: Task, initial: InitialRun, train: Sequence[Any]) -> None:
+    """Make the task what it was in the run that this one starts from, in the place of `prepare`.
+
+    A task's own `continue_from(initial, train)` may also learn from the training records, or take what it knows from a
+    run of another task. By default the assets of a run of the same task are restored, and after a run of another task
+    the task is prepared anew.
+    """
+    own = getattr(task, "continue_from", None)
+    if own is not None:
+        own(initial, train)
+    elif initial.task == task.name:
+        task.restore(initial.assets)
+    else:
+        task.prepare(train)
 
 
 def refusal(task: Task, encoder: str) -> str:
