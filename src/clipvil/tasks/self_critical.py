@@ -46,7 +46,7 @@ def self_critical_loss(
     """
     plain = getattr(model, "module", model)
     samples, greedy = _drawn(plain, batch, settings)
-    pictures, count, length = samples.shape
+    count, length = samples.shape[1:]
     rows = samples.reshape(-1, length)
     told = batch["references_of"] > 0
     gained = _gained(samples, greedy, batch, reward).to(batch["cells"].device)

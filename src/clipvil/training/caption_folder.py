@@ -70,9 +70,9 @@ Sheet = Callable[[Path, Iterator[SheetEntry], "CaptionReport"], None]
 
 @dataclass
 class CaptionReport:
-    """What came out: `done` pictures captioned in this call, `skipped` ones that were before it, `failed` all that could
+    """What came out: pictures captioned in this call (`done`) and before it (`skipped`), and those that could not be
 
-    not be used, by `reasons`; `exit_code` is 0, or 3 where more failed than were allowed or not one could be used.
+    used by their `reasons`. `exit_code` is 0, or 3 where more failed than were allowed or not one could be used.
     """
 
     out: Path
