@@ -35,7 +35,7 @@ def test_sizes_come_from_shapes_and_the_rest_from_the_preset() -> None:
     assert found.settings["hidden"] == 16
     assert "normalise" not in found.settings
     assert (found.settings["text_layers"], found.settings["image_layers"], found.settings["movie_layers"]) == (1, 2, 2)
-    assert (found.sizes.words, found.sizes.answers, found.sizes.channels) == (13, 6, 512)
+    assert (found.sizes.tables, found.sizes.channels) == ({"words": 13, "answers": 6}, 512)
     model = loaded(MOVIE, found)
     assert isinstance(model, mmf_movie_mcan.MovieMcan)
     assert model.config.padding == "published"

@@ -5,14 +5,33 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
 
 from clipvil.convert.base import Sizes, Source, loaded, translate
+from clipvil.errors import DataError, UsageError
 from clipvil.models.transformer_captioner import TransformerCaptioner, build
+from clipvil.text.caption_vocabulary import CaptionVocabulary
 
-MODEL, PRESET, TITLE = "transformer_captioner", "published", "captioner checkpoint of CLIP-ViL"
+__all__ = [
+    "DROPPED",
+    "MODEL",
+    "OPTIONS",
+    "PRESET",
+    "TASK",
+    "TITLE",
+    "VOCABULARIES",
+    "assets",
+    "build",
+    "from_clip_vil",
+    "sizes",
+    "source_name",
+]
+
+TASK, MODEL, PRESET = "captioning", "transformer_captioner", "published"
+TITLE, VOCABULARIES = "captioner checkpoint of CLIP-ViL", "--words"
 OPTIONS = ("heads", "dropout", "cell_dropout")
 DROPPED: Sequence[tuple[str, str]] = (
     (r"model\.tgt_embed\.1\.pe", "the fixed table of positions, which is worked out"),
@@ -65,7 +84,27 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
         "encoder_layers": _layers(state, "encoder"),
         "decoder_layers": _layers(state, "decoder"),
     }
-    return Sizes(settings, words, words, channels)
+    return Sizes(settings, {"words": words}, channels)
+
+
+def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
+    """What the task `captioning` restores: the vocabulary from the release's JSON (`ix_to_word`) or one of ours.
+
+    None without `words`. Raises UsageError for `answers`, DataError for words that are not those of the weights.
+    """
+    if answers is not None:
+        raise UsageError("a captioner has no answers; leave out --answers")
+    if words is None:
+        return None
+    vocabulary = CaptionVocabulary.load(words)
+    if len(vocabulary) != sizes.tables["words"]:
+        raise DataError(
+            f"gives {len(vocabulary)} rows with that of start and end, the checkpoint's word table has "
+            f"{sizes.tables['words']}",
+            file=words,
+            fix="give the vocabulary that the model was trained with",
+        )
+    return {"words": vocabulary.to_json()}
 
 
 def from_clip_vil(state: Mapping[str, Tensor], **options: Any) -> TransformerCaptioner:
@@ -83,6 +122,3 @@ def _layers(state: Mapping[str, Tensor], stack: str) -> int:
     while source_name(f"{stack}.{count}.norm_feed.weight") in state:
         count += 1
     return count
-
-
-__all__ = ["DROPPED", "MODEL", "OPTIONS", "PRESET", "TITLE", "build", "from_clip_vil", "sizes", "source_name"]

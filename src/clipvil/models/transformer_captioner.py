@@ -135,14 +135,14 @@ class TransformerCaptioner(nn.Module):
         As published, no place reads a word 0 behind the start; with `hide_padding` False all words before are read, as
         in decoding word by word. The two differ only behind the end of a caption.
         """
-        if captions.shape[0] % len(memory):
-            raise UsageError(f"{captions.shape[0]} captions are no multiple of {len(memory)} pictures")
-        x = self.words(captions)
-        visible = _visible(captions) if hide_padding else None
-        mask = None if memory.mask is None else memory.mask[:, None, None, :]
-        for block in self._decoder():
-            x = block(x, block.picture.keys_values(memory.cells), mask, visible)
-        return functional.log_softmax(self.output(self.decoder_norm(x)), dim=-1)
+        return self._log_probabilities(self._read(memory, captions, _visible(captions) if hide_padding else None))
+
+    def after(self, memory: Memory, captions: Tensor) -> Tensor:
+        """Log-probabilities (M, V) of the word after all of `captions` (M, L): what L calls of `step` end with, by one
+
+        pass over all of them.
+        """
+        return self._log_probabilities(self._read(memory, captions, None)[:, -1])
 
     def start(self, memory: Memory, rows_per_picture: int = 1) -> DecoderState:
         """Before the first `step`: keys and values of the pictures, worked out once for all captions and words."""
@@ -159,7 +159,19 @@ class TransformerCaptioner(nn.Module):
         for layer, block in enumerate(self._decoder()):
             x, state.words[layer] = block.step(x, state.words[layer], state.pictures[layer], state.mask)
         state.length += 1
-        return functional.log_softmax(self.output(self.decoder_norm(x[:, 0])), dim=-1)
+        return self._log_probabilities(x[:, 0])
+
+    def _read(self, memory: Memory, captions: Tensor, visible: Tensor | None) -> Tensor:
+        if captions.shape[0] % len(memory):
+            raise UsageError(f"{captions.shape[0]} captions are no multiple of {len(memory)} pictures")
+        x: Tensor = self.words(captions)
+        mask = None if memory.mask is None else memory.mask[:, None, None, :]
+        for block in self._decoder():
+            x = block(x, block.picture.keys_values(memory.cells), mask, visible)
+        return x
+
+    def _log_probabilities(self, x: Tensor) -> Tensor:
+        return functional.log_softmax(self.output(self.decoder_norm(x)), dim=-1)
 
     def _decoder(self) -> list[DecoderBlock]:
         return cast(list[DecoderBlock], list(self.decoder))

@@ -81,8 +81,8 @@ class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
-    returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units` (see `units`),
-    `light`, `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
+    returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
+    `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
     `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
     what it can of a run of another task.
     """

@@ -26,7 +26,7 @@ class CaptioningSettings:
     """Words after which a training caption is cut."""
     min_word_count: int = PUBLISHED_MIN_COUNT
     vocabulary: str | None = None
-    """A vocabulary file (`clipvil captions document-frequencies` writes one) instead of the training captions' words."""
+    """A file as `clipvil captions document-frequencies` writes it, instead of the training captions' words."""
     captions_per_image: int = 5
     """Captions of a picture in a batch, drawn anew each time; 0 means all that it has."""
     objective: str = "cross_entropy"

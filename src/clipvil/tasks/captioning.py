@@ -6,6 +6,7 @@ import copy
 import importlib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from clipvil.tasks.caption_batches import CaptionRows, learnt_vocabulary
 from clipvil.tasks.caption_losses import cross_entropy, token_mask
 from clipvil.tasks.caption_scores import METRIC, CaptionJudge, by_picture, write_results
 from clipvil.tasks.caption_settings import TASK, CaptioningSettings
-from clipvil.tasks.self_critical import reward_of, self_critical_loss
+from clipvil.tasks.self_critical import pictures_of, reward_of, self_critical_loss
 from clipvil.text.caption_vocabulary import CaptionVocabulary
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Captioning:
     def light(self) -> Captioning:
         """The same task with greedy captions and CIDEr-D alone, for judging while it trains."""
         other = copy.copy(self)
-        other.decoding, other.everything = self.settings.greedy(), False
+        other.decoding, other.everything = self._known(self.settings.greedy()), False
         return other
 
     def prepare(self, train: Sequence[CaptionedImage]) -> None:
@@ -101,19 +102,25 @@ class Captioning:
         module: nn.Module = importlib.import_module(MODELS[name]).build(
             model, words=len(self._words().words), channels=encoder.grid_channels
         )
-        if encoder.cells != "grid" and getattr(getattr(module, "config", None), "cell_positions", False):
-            raise RecipeError(f"'model.cell_positions' needs a grid, and {encoder.name} has regions; set it to false")
+        if encoder.cells == "regions" and getattr(getattr(module, "config", None), "cell_positions", False):
+            raise RecipeError(
+                f"'model.cell_positions' needs to know where cells lie, and the regions of {encoder.name} came without "
+                "boxes; set it to false"
+            )
         return module
 
     def collate(self, records: Sequence[CaptionedImage], features: FeatureSource) -> dict[str, Tensor]:
-        """One batch: cells (B, N, C), shapes (B, 2), mask (B, N) bool where grids differ in shape, captions (B, r, L)
+        """One batch: cells (B, N, C), shapes (B, 2), mask (B, N) bool where grids differ in shape, boxes (B, N, 4) of
 
-        and lengths (B, r) as of `CaptionRows.batch`, in self-critical training references as of `CaptionRows`.
+        regions, and captions (B, r, L) with lengths (B, r) as of `CaptionRows.batch`; in self-critical training
+        references in their place, as of `CaptionRows.references`.
         """
         grids = features.batch([record.image_id for record in records])
         batch = {"cells": grids.cells, "shapes": grids.shapes}
         if grids.mask is not None:
             batch["mask"] = grids.mask
+        if grids.boxes is not None:
+            batch["boxes"] = grids.boxes
         if self.settings.objective == "self_critical":
             batch |= self._words().references(records)
         else:
@@ -144,7 +151,7 @@ class Captioning:
 
         Confidence is the geometric mean of the probabilities of the caption's tokens, its end included.
         """
-        memory = model.encode(batch["cells"], batch.get("mask"), batch["shapes"])
+        memory = model.encode(**pictures_of(batch))
         decoded = decode(model, memory, self.decoding)
         return [
             Prediction(record.image_id, record.image_id, top[0][0], top[0][1], top)
@@ -175,6 +182,13 @@ class Captioning:
 
     def _take(self, words: CaptionVocabulary) -> None:
         self._rows, self._reward = CaptionRows(words, self.settings.max_length), None
+        self.decoding = self._known(self.settings.decoding())
+
+    def _known(self, decoding: Decoding) -> Decoding:
+        """Nothing to suppress where no word is unknown: the last row is then a word like any other."""
+        if self._words().words.unknown is None:
+            return replace(decoding, suppress_unknown=False)
+        return decoding
 
     def _words(self) -> CaptionRows:
         if self._rows is None:
@@ -183,7 +197,7 @@ class Captioning:
 
 
 def _forward(model: nn.Module, batch: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-    log_probs: Tensor = model(batch["cells"], inputs, batch.get("mask"), batch["shapes"])
+    log_probs: Tensor = model(captions=inputs, **pictures_of(batch))
     return log_probs
 
 

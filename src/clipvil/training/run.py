@@ -172,7 +172,8 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
         CheckpointError: the run is not finished, or its files are damaged or do not fit together.
     """
     if (run / "conversion.json").is_file() and not (run / "assets.json").is_file():
-        raise CheckpointError(f"{run}: converted without vocabularies; convert again with --words and --answers")
+        needed = read_json(run / "conversion.json").get("vocabularies", "its vocabularies")
+        raise CheckpointError(f"{run}: converted without vocabularies; convert again with {needed}")
     assets = read_json(run / "assets.json")
     task = create_task(recipe.task, recipe.task_settings)
     task.restore(assets["task"])

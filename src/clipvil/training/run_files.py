@@ -45,7 +45,7 @@ def locked(out: Path) -> Iterator[None]:
     """Hold the run folder alone. The lock ends with the process, however it ends.
 
     Raises:
-        UsageError: another process trains in this folder.
+        UsageError: another process works in this folder.
     """
     import fcntl
 
@@ -54,7 +54,7 @@ def locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(f"{out}: another process is training in this folder") from None
+            raise UsageError(f"{out}: another process is at work in this folder") from None
         yield
 
 
