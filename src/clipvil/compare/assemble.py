@@ -10,6 +10,7 @@ from typing import Any, cast
 from clipvil.compare import protocol
 from clipvil.compare.aggregate import Aggregator, Runs, headings
 from clipvil.compare.baselines import baselines
+from clipvil.compare.caption_gallery import choose_captions
 from clipvil.compare.cell_plan import CellPlan, TaskPlan
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
 from clipvil.compare.left_out import describe
@@ -148,8 +149,7 @@ class Assembler:
         if key not in self._groups:
             names = headings(list(runs.values()), split)
             self._groups[key] = {
-                record_id(record): {name: getattr(record, name, "") for name in names}
-                for record in task.datasets[split].records
+                record_id(record): {name: getattr(record, name, "") for name in names} for record in task.units(split)
             }
         return self._groups[key]
 
@@ -195,7 +195,9 @@ class Assembler:
             splits=task.test_splits,
             data=protocol.data_line(task),
             fingerprints={name: dataset.fingerprint[:16] for name, dataset in task.datasets.items()},
-            sizes={name: len(dataset.records) for name, dataset in task.datasets.items()},
+            sizes={name: len(task.units(name)) for name in task.datasets},
+            trains=task.trains,
+            baseline=task.baseline,
             left_out=self._left_out[task.name],
             recipe=recipe,
         )
@@ -221,10 +223,10 @@ class Assembler:
         groups: list[GalleryGroup] = []
         for split in task.test_splits:
             answers = {label: self._answers_of(task, label, split, min(by_seed)) for label, by_seed in runs.items()}
-            records = {record_id(record): record for record in task.datasets[split].records}
-            groups += choose(
+            records = {record_id(record): record for record in task.units(split)}
+            draw = choose_captions if task.kind.captions else partial(choose, per_kind=_DRAWN)
+            groups += draw(
                 task.name, split, answers, records, lead=lead, floor=floor,
-                per_kind=_DRAWN,
                 thumbnail=partial(self._thumbnail, task.datasets[split].pictures),
             )  # fmt: skip
         return groups

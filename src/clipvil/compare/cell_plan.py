@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipvil.compare.kinds import Kind, kind_of
 from clipvil.compare.suite import EncoderEntry
 from clipvil.datasets.columns import column_of, rows_of
 from clipvil.tasks.base import refusal, trains, units
@@ -55,6 +56,16 @@ class TaskPlan:
     def trains(self) -> bool:
         """Whether a seed can change anything: a task without training is run once an encoder."""
         return trains(create_task(self.recipe.task, self.recipe.task_settings))
+
+    @property
+    def kind(self) -> Kind:
+        """What is said of it by its metric."""
+        return kind_of(create_task(self.recipe.task, self.recipe.task_settings).metric)
+
+    @property
+    def baseline(self) -> bool:
+        """Whether the task calls itself a way without a model of its own, which others are held against."""
+        return bool(getattr(create_task(self.recipe.task, self.recipe.task_settings), "baseline", False))
 
     def refusal(self, encoder: str) -> str:
         """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""

@@ -62,8 +62,8 @@ def run_parallel(
     workers: list[_Worker] = []
     try:
         while True:
-            for lost, error in order.lost():
-                yield lost, error, 0.0
+            for lost, reason in order.lost():
+                yield lost, reason, 0.0
             _employ(order, workers, lambda: _Worker(plan, jobs, answers), jobs)
             if not any(worker.cell for worker in workers):
                 return

@@ -25,8 +25,7 @@ def sentences(plan: Plan) -> list[str]:
             for entry in plan.suite.entries()
             if (reason := task.refusal(entry.name))
         ),
-        "Intervals are 95 % percentile intervals of a bootstrap that redraws pictures with all their questions (2,000 "
-        "draws)"
+        f"Intervals are 95 % percentile intervals of a bootstrap that redraws {_clustered(plan)} (2,000 draws)"
         + (", after the seeds were averaged record by record. " if many else ". ")
         + "They say how far another sample of pictures could move a number; how far another training run could, the "
         + ("single seeds show." if many else "single run cannot show.")
@@ -46,10 +45,7 @@ def sentences(plan: Plan) -> list[str]:
             "in the table only where their store says so."
         )
     if any(entry.name == BLIND for entry in plan.suite.entries()):
-        out.append(
-            f"{BLIND} is the same model with one constant cell in place of the picture: what the questions alone "
-            "give away."
-        )
+        out.append(f"{BLIND} is the same model with one constant cell in place of the picture: {_gives_away(plan)}.")
     return out
 
 
@@ -62,8 +58,8 @@ def _selection(task: TaskPlan) -> str:
     judged = " and ".join(task.test_splits)
     if not task.trains:
         return (
-            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives the list of "
-            f"answers alone, and {judged} is looked at once."
+            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives "
+            f"{'the captions' if task.kind.captions else 'the list of answers'} alone, and {judged} is looked at once."
         )
     if task.test_splits == ["val"]:
         return (
@@ -87,3 +83,20 @@ def _beginning(task: TaskPlan, plan: Plan) -> str:
     there = shown.get(cell.start.path)
     run = f"the run of {there}" if there else f"a run of {init.recipe}, trained here once for all that start from it,"
     return f"{task.name}: every run starts from {which} of {run} with the same encoder, seed and data."
+
+
+def _clustered(plan: Plan) -> str:
+    kinds = dict.fromkeys(task.kind.clustered for task in plan.tasks)
+    # "pictures" alone says nothing beside "pictures with all their questions".
+    return next((said for said in kinds if " " in said), next(iter(kinds)))
+
+
+def _gives_away(plan: Plan) -> str:
+    """What the row without a picture is good for, by kind of task where there are several."""
+    said: dict[str, list[str]] = {}
+    for task in plan.tasks:
+        if not task.refusal(BLIND):
+            said.setdefault(task.kind.gives_away, []).append(task.name)
+    if len(said) == 1:
+        return next(iter(said))
+    return "; ".join(f"{text} ({', '.join(names)})" for text, names in said.items())
