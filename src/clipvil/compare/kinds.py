@@ -37,6 +37,8 @@ class Kind:
     ways: str
     """What the table of all ways says they do."""
     captions: bool = False
+    untrained_is_baseline: bool = False
+    """Whether a task that trains nothing is what those that are scored alike are held against."""
 
     def name(self, metric: str) -> str:
         """The metric for an axis."""
@@ -75,6 +77,7 @@ CAPTIONS = Kind(
     output="What they wrote",
     ways="captioning the same pictures",
     captions=True,
+    untrained_is_baseline=True,
 )
 OTHER = Kind(
     unit="",

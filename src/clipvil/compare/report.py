@@ -13,6 +13,7 @@ from clipvil.compare.beside_section import beside_section
 from clipvil.compare.caption_gallery import PLACES_SAID
 from clipvil.compare.gallery_section import gallery_section
 from clipvil.compare.html import Html, el, join
+from clipvil.compare.overview import overview_section
 from clipvil.compare.results import Results, TaskInfo
 from clipvil.files import atomic_write
 
@@ -40,7 +41,9 @@ def write_report(results: Results, path: str | Path) -> Path:
 def render(results: Results) -> str:
     """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
     template = Template(_packaged("report.html"))
-    body = [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
+    summary = overview_section(results)
+    body = [summary] if summary else []
+    body += [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
     beside = beside_section(results)
     body += [beside] if beside else []
     body.append(_gain_section(results))
