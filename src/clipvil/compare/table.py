@@ -154,7 +154,7 @@ def _gains(results: Results, a: str, b: str) -> str:
     lines: list[str] = []
     for split in results.task(a).splits:
         pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
-        title = f"{wording.task_title(results.task(a))} minus {wording.task_title(results.task(b))} on {split}"
+        title = f"{wording.pair_title(results, a, b)} on {split}"
         lines.append(f"{title} (points, paired bootstrap over pictures):")
         lines += [f"  {wording.task_difference_line(pair)}" for pair in pairs if pair]
     return "\n".join(lines)
