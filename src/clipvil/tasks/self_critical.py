@@ -42,14 +42,23 @@ def self_critical_loss(
     """The loss of one batch, as a scalar. `model` may be wrapped for several processes.
 
     Captions are sampled without dropout and without gradients, with the cache; then one pass over the samples gives
-    their log-probabilities with both. Pictures without captions have nothing to be compared with and count nowhere.
+    their log-probabilities with both. (The published code samples with dropout, and keeps what it sampled by.)
     """
-    plain = getattr(model, "module", model)
-    samples, greedy = _drawn(plain, batch, settings)
+    samples, greedy = _drawn(getattr(model, "module", model), batch, settings)
+    return loss_of_samples(model, batch, samples, greedy, reward)
+
+
+def loss_of_samples(
+    model: nn.Module, batch: Mapping[str, Tensor], samples: Tensor, greedy: Tensor | None, reward: CaptionReward
+) -> Tensor:
+    """The loss of samples (B, K, T) that were drawn of the pictures of a batch, as a scalar.
+
+    The baseline is the reward of `greedy` (B, T), or of the other samples of a picture where that is None. Pictures
+    without captions have nothing to be compared with and count nowhere.
+    """
     count, length = samples.shape[1:]
-    rows = samples.reshape(-1, length)
-    told = batch["references_of"] > 0
-    gained = _gained(samples, greedy, batch, reward).to(batch["cells"].device)
+    rows, told = samples.reshape(-1, length), batch["references_of"] > 0
+    gained = _gained(samples, greedy, batch, reward).to(samples.device)
     inputs = torch.cat([torch.zeros_like(rows[:, :1]), rows[:, :-1]], dim=1)
     log_probs = model(captions=inputs, **pictures_of(batch))
     chosen = log_probs.gather(2, rows.unsqueeze(2)).squeeze(2)
