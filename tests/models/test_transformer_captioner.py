@@ -180,6 +180,15 @@ def test_dropout_is_where_it_is_published() -> None:
     assert torch.equal(model.eval()(cells, rows), model(cells, rows))
 
 
+def test_log_probabilities_are_never_in_half_precision() -> None:
+    model, cells, rows = small(), torch.randn(2, 5, 6), captions(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        said = model(cells, rows)
+    assert said.dtype == torch.float32
+    torch.testing.assert_close(said.exp().sum(2), torch.ones(2, 6))
+    assert model.double()(cells.double(), rows).dtype == torch.float64
+
+
 def test_published_sizes() -> None:
     with torch.device("meta"):
         model = build({}, words=9488, channels=2560)
