@@ -61,7 +61,8 @@ def _selection(task: TaskPlan) -> str:
     if not task.trains:
         return (
             f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives "
-            f"{'the captions' if task.kind.captions else 'the list of answers'} alone, and {judged} {are} looked at once."
+            f"{'the captions' if task.kind.captions else 'the list of answers'} alone, and {judged} {are} looked at "
+            "once."
         )
     if task.test_splits == ["val"]:
         return (
