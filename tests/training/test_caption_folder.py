@@ -155,6 +155,54 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_files(
     assert not (tmp_path / "twice" / ".partial.jsonl").exists()
 
 
+def test_pictures_of_equal_names_are_other_pictures(
+    caption_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNIT", 1)
+    several = sorted(pictures.glob("mini*"))
+    for folder, chosen in (("a", several[:2]), ("b", several[2:4])):
+        (tmp_path / folder).mkdir()
+        for number, path in enumerate(chosen):
+            shutil.copy(path, tmp_path / folder / f"{number}.png")
+    caption_pictures(tmp_path / "a", caption_run, tmp_path / "out", quiet=True)
+    with pytest.raises(UsageError, match="captions of other pictures"):
+        caption_pictures(tmp_path / "b", caption_run, tmp_path / "out", quiet=True)
+    # The same folder by another name of its own is the same.
+    monkeypatch.chdir(tmp_path)
+    assert caption_pictures("a", caption_run, tmp_path / "out", quiet=True).skipped == 2
+    # One that was stopped in the first folder does not go on in the second, nor after a picture was changed.
+    add = module.KeyedLog.add
+
+    def failing(self: module.KeyedLog, value: Any) -> None:
+        if value.get("unit") == 1:
+            raise KeyboardInterrupt
+        add(self, value)
+
+    for out, now in (("twice", "b"), ("changed", "a")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module.KeyedLog, "add", failing)
+            with pytest.raises(KeyboardInterrupt):
+                caption_pictures(tmp_path / "a", caption_run, tmp_path / out, quiet=True)
+        if now == "a":
+            Image.new("RGB", (64, 64), "red").save(tmp_path / "a" / "0.png")
+        report = caption_pictures(tmp_path / now, caption_run, tmp_path / out, quiet=True)
+        assert (report.done, report.skipped) == (2, 0)
+        assert {Path(line["path"]).parent.name for line in lines(tmp_path / out / "captions.jsonl")} == {now}
+
+
+def test_members_of_an_archive_are_known_by_the_archive(caption_run: Path, pictures: Path, tmp_path: Path) -> None:
+    first, second = sorted(pictures.glob("mini*"))[:2]
+    for path in (first, second):
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            archive.write(path, "a.png")
+            archive.write(first, "b.png")
+        if path == first:
+            assert caption_pictures(tmp_path / "all.zip", caption_run, tmp_path / "out", quiet=True).done == 2
+            assert caption_pictures(tmp_path / "all.zip", caption_run, tmp_path / "out", quiet=True).skipped == 2
+    with pytest.raises(UsageError, match="captions of other pictures"):
+        caption_pictures(tmp_path / "all.zip", caption_run, tmp_path / "out", quiet=True)
+
+
 def test_every_kind_of_source(caption_run: Path, pictures: Path, tmp_path: Path) -> None:
     one = next(pictures.glob("mini*"))
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,6 @@ import torch
 from clipvil.errors import UsageError
 from clipvil.features.batches import decode_ahead
 from clipvil.features.extract import default_workers
-from clipvil.features.manifest import items_digest
 from clipvil.features.plan import MaxBad
 from clipvil.features.shard import Failure
 from clipvil.files import atomic_write, atomic_write_json
@@ -325,10 +325,37 @@ def _thumbnail(image: Any) -> str:
 
 
 def _key(run: Path, recipe_hash: str, source: ImageSource, shown: int) -> str:
-    """Stands for everything that the captions depend on but the pictures' bytes."""
+    """Stands for everything that the captions depend on; a picture's bytes by the place, size and time of its file."""
     weights = hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()
-    what = [SCHEMA, UNIT, shown, recipe_hash, weights, items_digest(source.ids())]
+    what = [SCHEMA, UNIT, shown, recipe_hash, weights, _pictures_digest(source)]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _pictures_digest(source: ImageSource) -> str:
+    """Stands for the pictures in their order. Ids alone would not do: every folder may hold a 1.jpg."""
+    digest = hashlib.sha256()
+    archive: tuple[str, list[Any]] = ("", [])
+    for item in source:
+        path = getattr(item.read, "path", None)
+        if path is None:  # known to be bad, or no file at all
+            state = [item.where]
+        elif path == archive[0]:  # the next picture of the same archive
+            state = archive[1]
+        else:
+            state = _file_state(path)
+            archive = (path, state)
+        digest.update(json.dumps([item.image_id, *state]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _file_state(path: str) -> list[Any]:
+    """Where a file lies, its size and when it was changed; just where for one that is not there."""
+    place = os.path.abspath(path)  # noqa: PTH100 - a Path would normalise the name away
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return [place]
+    return [place, status.st_size, status.st_mtime_ns]
 
 
 def _refuse_foreign(out: Path) -> None:
