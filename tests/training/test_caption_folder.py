@@ -15,6 +15,7 @@ from PIL import Image
 from clipvil.cli.main import main
 from clipvil.compare.contact_sheet import write_contact_sheet
 from clipvil.errors import CheckpointError, DataError, RecipeError, UsageError
+from clipvil.images.sources.base import ListSource
 from clipvil.training import caption_folder as module
 from clipvil.training.caption_folder import caption_pictures
 from clipvil.training.inputs import load_datasets
@@ -263,6 +264,17 @@ def test_another_encoder_than_that_of_the_run_is_refused(caption_run: Path, pict
     (run / "result.json").write_text(json.dumps(result))
     with pytest.raises(CheckpointError, match="other weights or another version"):
         caption_pictures(pictures, run, tmp_path / "out", quiet=True)
+
+
+def test_large_weights_are_not_held_in_memory_for_the_key(tmp_path: Path) -> None:
+    with (tmp_path / "best.safetensors").open("wb") as stream:
+        stream.truncate(16 << 20)
+    tracemalloc.start()
+    try:
+        module._key(tmp_path, "recipe", ListSource([]), 0)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(

@@ -33,12 +33,13 @@ from clipvil.images.sources import ImageItem, ImageSource, open_source
 from clipvil.progress import Progress, progress
 from clipvil.records import Caption, CaptionedImage
 from clipvil.tasks.base import Prediction
+from clipvil.training.checkpoint import sha256
 from clipvil.training.devices import best_device
 from clipvil.training.evaluation import evaluating
 from clipvil.training.loader import to_device
 from clipvil.training.partial import KeyedLog
 from clipvil.training.restored import PictureEncoder, PicturesAtHand, RestoredRun, restore_task, with_encoder
-from clipvil.training.run_files import locked, read_json
+from clipvil.training.run_files import BEST, locked, read_json
 
 if TYPE_CHECKING:
     from clipvil.images.policy import Resized
@@ -326,8 +327,7 @@ def _thumbnail(image: Any) -> str:
 
 def _key(run: Path, recipe_hash: str, source: ImageSource, shown: int) -> str:
     """Stands for everything that the captions depend on; a picture's bytes by the place, size and time of its file."""
-    weights = hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()
-    what = [SCHEMA, UNIT, shown, recipe_hash, weights, _pictures_digest(source)]
+    what = [SCHEMA, UNIT, shown, recipe_hash, sha256(run / BEST), _pictures_digest(source)]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
