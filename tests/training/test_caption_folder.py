@@ -156,6 +156,20 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_files(
     assert not (tmp_path / "twice" / ".partial.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_is_gone_is_made_again(caption_run: Path, pictures: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in (*sorted(pictures.glob("mini*"))[:2], pictures / "broken.png"):
+        shutil.copy(path, folder / path.name)
+    command = ["caption", str(folder), str(caption_run), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(command) == 0
+    before = (tmp_path / "out" / name).read_bytes()
+    (tmp_path / "out" / name).unlink()
+    assert main(command) == 0
+    assert (tmp_path / "out" / name).read_bytes() == before
+
+
 def test_pictures_of_equal_names_are_other_pictures(
     caption_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def caption_pictures(
     _refuse_foreign(out)
     with locked(out):
         report = CaptionReport(out, str(run), total=len(opened))
-        if (before := _finished(out, key, report)) is None:
+        if (before := _finished(out, key, report, sheet=sheet is not None)) is None:
             restored = with_encoder(run, task, model, recipe, spec)
             writer = _Captioner(restored, shown, batch_size)
             log = KeyedLog(out / ".partial.jsonl", key, writer.take)
@@ -366,7 +366,7 @@ def _refuse_foreign(out: Path) -> None:
         raise UsageError(f"{out}: holds something else than captions; choose another --out")
 
 
-def _finished(out: Path, key: str, report: CaptionReport) -> CaptionReport | None:
+def _finished(out: Path, key: str, report: CaptionReport, *, sheet: bool) -> CaptionReport | None:
     """The report of the very same captions that are there already; None where there is work to do."""
     path = out / "captions.json"
     if not path.exists():
@@ -376,5 +376,10 @@ def _finished(out: Path, key: str, report: CaptionReport) -> CaptionReport | Non
         raise UsageError(
             f"{out}: holds captions of other pictures, of another run, or made in another way; choose another --out"
         )
+    files = ["captions.jsonl", "failures.jsonl", *(["contact_sheet.html"] if sheet else [])]
+    if not all((out / name).is_file() for name in files):
+        # It says that all are there, which is no longer true.
+        path.unlink()
+        return None
     report.skipped, report.reasons = int(found["captions"]), {str(k): int(v) for k, v in found["failed"].items()}
     return report
