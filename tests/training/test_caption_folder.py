@@ -170,6 +170,20 @@ def test_a_file_that_is_gone_is_made_again(caption_run: Path, pictures: Path, tm
     assert (tmp_path / "out" / name).read_bytes() == before
 
 
+def test_odd_names_are_printed_on_one_line(
+    caption_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(next(pictures.glob("mini*")), folder / "new\nline \x1b[31m.png")
+    assert main(["caption", str(folder), str(caption_run), "--out", str(tmp_path / "a\x07b"), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("new\\nline \\x1b[31m.png  ")
+    assert said.out.count("\n") == said.err.count("\n") == 1
+    assert "\x1b" not in said.out
+    assert "\x07" not in said.err
+
+
 def test_pictures_of_equal_names_are_other_pictures(
     caption_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
