@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import warnings
 from collections.abc import Sequence
@@ -280,6 +281,16 @@ def test_scheduled_sampling_replaces_words_as_epochs_pass() -> None:
         ({"no_repeat": 1}, "must be bool, not int"),
         ({"beams": 4, "groups": 3}, "4 beams cannot be shared among 3 groups"),
         ({"beams": 2, "length_penalty": "longer"}, "length_penalty"),
+        ({"reward_cider": math.nan}, "'task_settings.reward_cider' must be at least 0 and finite"),
+        ({"reward_bleu": math.inf}, "'task_settings.reward_bleu' must be at least 0 and finite"),
+        ({"objective": "self_critical", "reward_cider": 0}, "are both 0: nothing is learnt"),
+        ({"temperature": math.inf}, "'task_settings.temperature' must be above 0 and finite"),
+        ({"max_length": 5000}, "'task_settings.max_length' must be at most 1023"),
+        ({"decode_max_length": 2000}, "'task_settings.decode_max_length' must be at most 1024"),
+        # What only more beams would look at is looked at all the same: `clipvil caption --beams` may ask for them.
+        ({"groups": 2}, "1 beams cannot be shared among 2 groups"),
+        ({"diversity": -1.0}, "'diversity' must be at least 0"),
+        ({"length_penalty": "wu"}, "length_penalty"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], says: str) -> None:
