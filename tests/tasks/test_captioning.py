@@ -21,6 +21,7 @@ from clipvil.tasks.caption_batches import CaptionRows, learnt_vocabulary
 from clipvil.tasks.caption_scores import by_picture
 from clipvil.tasks.caption_settings import CaptioningSettings
 from clipvil.tasks.captioning import Captioning
+from clipvil.tasks.self_critical import _drawn
 from clipvil.text.caption_vocabulary import CaptionVocabulary
 from tests.tasks.captions import colour_captions
 from tests.tasks.features import ColourSource
@@ -204,6 +205,27 @@ def test_unknown_words_share_a_row_and_may_be_suppressed() -> None:
     batch = task.collate(stranger, ColourSource())
     assert batch["captions"][0, 0].tolist() == [0, 2, 2, 2, 0]
     assert torch.isfinite(task.loss(task.build(SMALL, ColourSource.spec), batch))
+
+
+def test_samples_and_what_they_are_held_against_have_the_same_rules() -> None:
+    train = by_picture(colour_captions(9))
+    rules = {"suppress_unknown": True, "no_repeat": True, "block_trigrams": True}
+    plain, ruled = (prepared(train, objective="self_critical", **chosen) for chosen in ({}, rules))
+    assert ruled._words().words.unknown is None
+    torch.manual_seed(0)
+    model = plain.build(SMALL, ColourSource.spec)
+    # Says the last word of the vocabulary again and again.
+    last = len(plain._words().words) - 1
+    model.output.bias.data[last] += 10
+    batch = plain.collate(train, ColourSource())
+    _, baseline = _drawn(model, batch, ruled.settings)
+    assert baseline is not None
+    assert (baseline == last).all()
+    losses = []
+    for task in (plain, ruled):
+        torch.manual_seed(1)
+        losses.append(task.loss(model.eval(), batch).item())
+    assert losses[0] == losses[1]
 
 
 def test_the_vocabulary_may_come_from_a_file_and_frequencies_too(tmp_path: Path) -> None:

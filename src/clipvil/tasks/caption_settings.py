@@ -120,8 +120,18 @@ class CaptioningSettings:
             suppress_unknown=self.suppress_unknown,
         )
 
+    def greedy_baseline(self) -> Decoding:
+        """The captions that samples are held against.
+
+        Without rules, like the samples: their gradient is right only for words drawn as the model says them, and a rule
+        on one side alone would be rewarded or punished with every caption.
+        """
+        from clipvil.models.decoding import Decoding
+
+        return Decoding(method="greedy", max_length=self.decode_max_length)
+
     def sampling(self) -> Decoding:
-        """How the samples of self-critical training are drawn."""
+        """How the samples of self-critical training are drawn: without rules."""
         from clipvil.models.decoding import Decoding
 
         return Decoding(
