@@ -16,7 +16,7 @@ from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.features.blind import BlindSource
 from clipvil.metrics.captions.reward import count_frequencies
 from clipvil.records import Caption, CaptionedImage
-from clipvil.tasks.base import prepare_training, units
+from clipvil.tasks.base import InitialRun, continue_from, prepare_training, units
 from clipvil.tasks.caption_batches import CaptionRows, learnt_vocabulary
 from clipvil.tasks.caption_scores import by_picture
 from clipvil.tasks.caption_settings import CaptioningSettings
@@ -243,6 +243,26 @@ def test_the_vocabulary_may_come_from_a_file_and_frequencies_too(tmp_path: Path)
         assert one.tolist() == other.tolist()
     with pytest.raises(RecipeError, match="counted with another vocabulary"):
         prepared(train, objective="self_critical", frequencies=str(tmp_path / "df.safetensors"))
+
+
+def test_a_run_that_goes_on_keeps_its_words(tmp_path: Path) -> None:
+    train = by_picture(colour_captions(9))
+    before = prepared(train)
+    initial = InitialRun("captioning", before.assets(), {"task_settings": {"min_word_count": 1}}, tmp_path / "none")
+    before._words().words.save(tmp_path / "same.json")
+    CaptionVocabulary(["square", "a"]).save(tmp_path / "other.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for quiet in ({}, {"min_word_count": 1}, {"vocabulary": str(tmp_path / "same.json"), "min_word_count": 9}):
+            task = Captioning(quiet)
+            continue_from(task, initial, train)
+            assert task.assets() == before.assets()
+    with pytest.raises(RecipeError, match=r"other\.json: has other words \(fingerprint "):
+        continue_from(Captioning({"vocabulary": str(tmp_path / "other.json")}), initial, train)
+    task = Captioning({"min_word_count": 3})
+    with pytest.warns(UserWarning, match="'task_settings.min_word_count' 3 has no effect.* which had 1"):
+        continue_from(task, initial, train)
+    assert task.assets() == before.assets()
 
 
 def test_a_restored_task_says_the_same() -> None:
