@@ -138,6 +138,8 @@ def test_the_servers_file(tmp_path: Path) -> None:
         ([], "no predictions"),
         ([Prediction("a.jpg", "a.jpg", "x", 1.0)], "whole number"),
         ([Prediction("7", "7", "x", 1.0)] * 2, "two captions"),
+        ([Prediction(key, key, "x", 1.0) for key in ("7", "007")], "picture 7 has two captions"),
+        ([Prediction("1" * 5000, "1" * 5000, "x", 1.0)], "at most 18 digits"),
     ):
         with pytest.raises(DataError, match=says):
             write_results(wrong, tmp_path / "other.json")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import warnings
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.features.blind import BlindSource
 from clipvil.metrics.captions.reward import count_frequencies
 from clipvil.records import Caption, CaptionedImage
-from clipvil.tasks.base import prepare_training, units
+from clipvil.tasks.base import InitialRun, continue_from, prepare_training, units
 from clipvil.tasks.caption_batches import CaptionRows, learnt_vocabulary
 from clipvil.tasks.caption_scores import by_picture
 from clipvil.tasks.caption_settings import CaptioningSettings
 from clipvil.tasks.captioning import Captioning
+from clipvil.tasks.self_critical import _drawn
 from clipvil.text.caption_vocabulary import CaptionVocabulary
 from tests.tasks.captions import colour_captions
 from tests.tasks.features import ColourSource
@@ -205,6 +207,27 @@ def test_unknown_words_share_a_row_and_may_be_suppressed() -> None:
     assert torch.isfinite(task.loss(task.build(SMALL, ColourSource.spec), batch))
 
 
+def test_samples_and_what_they_are_held_against_have_the_same_rules() -> None:
+    train = by_picture(colour_captions(9))
+    rules = {"suppress_unknown": True, "no_repeat": True, "block_trigrams": True}
+    plain, ruled = (prepared(train, objective="self_critical", **chosen) for chosen in ({}, rules))
+    assert ruled._words().words.unknown is None
+    torch.manual_seed(0)
+    model = plain.build(SMALL, ColourSource.spec)
+    # Says the last word of the vocabulary again and again.
+    last = len(plain._words().words) - 1
+    model.output.bias.data[last] += 10
+    batch = plain.collate(train, ColourSource())
+    _, baseline = _drawn(model, batch, ruled.settings)
+    assert baseline is not None
+    assert (baseline == last).all()
+    losses = []
+    for task in (plain, ruled):
+        torch.manual_seed(1)
+        losses.append(task.loss(model.eval(), batch).item())
+    assert losses[0] == losses[1]
+
+
 def test_the_vocabulary_may_come_from_a_file_and_frequencies_too(tmp_path: Path) -> None:
     train = by_picture(colour_captions(9))
     vocabulary = CaptionVocabulary(["square", "a", "red"])
@@ -220,6 +243,26 @@ def test_the_vocabulary_may_come_from_a_file_and_frequencies_too(tmp_path: Path)
         assert one.tolist() == other.tolist()
     with pytest.raises(RecipeError, match="counted with another vocabulary"):
         prepared(train, objective="self_critical", frequencies=str(tmp_path / "df.safetensors"))
+
+
+def test_a_run_that_goes_on_keeps_its_words(tmp_path: Path) -> None:
+    train = by_picture(colour_captions(9))
+    before = prepared(train)
+    initial = InitialRun("captioning", before.assets(), {"task_settings": {"min_word_count": 1}}, tmp_path / "none")
+    before._words().words.save(tmp_path / "same.json")
+    CaptionVocabulary(["square", "a"]).save(tmp_path / "other.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for quiet in ({}, {"min_word_count": 1}, {"vocabulary": str(tmp_path / "same.json"), "min_word_count": 9}):
+            task = Captioning(quiet)
+            continue_from(task, initial, train)
+            assert task.assets() == before.assets()
+    with pytest.raises(RecipeError, match=r"other\.json: has other words \(fingerprint "):
+        continue_from(Captioning({"vocabulary": str(tmp_path / "other.json")}), initial, train)
+    task = Captioning({"min_word_count": 3})
+    with pytest.warns(UserWarning, match="'task_settings.min_word_count' 3 has no effect.* which had 1"):
+        continue_from(task, initial, train)
+    assert task.assets() == before.assets()
 
 
 def test_a_restored_task_says_the_same() -> None:
@@ -280,6 +323,16 @@ def test_scheduled_sampling_replaces_words_as_epochs_pass() -> None:
         ({"no_repeat": 1}, "must be bool, not int"),
         ({"beams": 4, "groups": 3}, "4 beams cannot be shared among 3 groups"),
         ({"beams": 2, "length_penalty": "longer"}, "length_penalty"),
+        ({"reward_cider": math.nan}, "'task_settings.reward_cider' must be at least 0 and finite"),
+        ({"reward_bleu": math.inf}, "'task_settings.reward_bleu' must be at least 0 and finite"),
+        ({"objective": "self_critical", "reward_cider": 0}, "are both 0: nothing is learnt"),
+        ({"temperature": math.inf}, "'task_settings.temperature' must be above 0 and finite"),
+        ({"max_length": 5000}, "'task_settings.max_length' must be at most 1023"),
+        ({"decode_max_length": 2000}, "'task_settings.decode_max_length' must be at most 1024"),
+        # What only more beams would look at is looked at all the same: `clipvil caption --beams` may ask for them.
+        ({"groups": 2}, "1 beams cannot be shared among 2 groups"),
+        ({"diversity": -1.0}, "'diversity' must be at least 0"),
+        ({"length_penalty": "wu"}, "length_penalty"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], says: str) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from clipvil.cli.main import main
 from clipvil.compare.contact_sheet import write_contact_sheet
 from clipvil.errors import CheckpointError, DataError, RecipeError, UsageError
+from clipvil.images.sources.base import ListSource
 from clipvil.training import caption_folder as module
 from clipvil.training.caption_folder import caption_pictures
 from clipvil.training.inputs import load_datasets
@@ -155,6 +156,82 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_files(
     assert not (tmp_path / "twice" / ".partial.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_is_gone_is_made_again(caption_run: Path, pictures: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in (*sorted(pictures.glob("mini*"))[:2], pictures / "broken.png"):
+        shutil.copy(path, folder / path.name)
+    command = ["caption", str(folder), str(caption_run), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(command) == 0
+    before = (tmp_path / "out" / name).read_bytes()
+    (tmp_path / "out" / name).unlink()
+    assert main(command) == 0
+    assert (tmp_path / "out" / name).read_bytes() == before
+
+
+def test_odd_names_are_printed_on_one_line(
+    caption_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(next(pictures.glob("mini*")), folder / "new\nline \x1b[31m.png")
+    assert main(["caption", str(folder), str(caption_run), "--out", str(tmp_path / "a\x07b"), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("new\\nline \\x1b[31m.png  ")
+    assert said.out.count("\n") == said.err.count("\n") == 1
+    assert "\x1b" not in said.out
+    assert "\x07" not in said.err
+
+
+def test_pictures_of_equal_names_are_other_pictures(
+    caption_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNIT", 1)
+    several = sorted(pictures.glob("mini*"))
+    for folder, chosen in (("a", several[:2]), ("b", several[2:4])):
+        (tmp_path / folder).mkdir()
+        for number, path in enumerate(chosen):
+            shutil.copy(path, tmp_path / folder / f"{number}.png")
+    caption_pictures(tmp_path / "a", caption_run, tmp_path / "out", quiet=True)
+    with pytest.raises(UsageError, match="captions of other pictures"):
+        caption_pictures(tmp_path / "b", caption_run, tmp_path / "out", quiet=True)
+    # The same folder by another name of its own is the same.
+    monkeypatch.chdir(tmp_path)
+    assert caption_pictures("a", caption_run, tmp_path / "out", quiet=True).skipped == 2
+    # One that was stopped in the first folder does not go on in the second, nor after a picture was changed.
+    add = module.KeyedLog.add
+
+    def failing(self: module.KeyedLog, value: Any) -> None:
+        if value.get("unit") == 1:
+            raise KeyboardInterrupt
+        add(self, value)
+
+    for out, now in (("twice", "b"), ("changed", "a")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module.KeyedLog, "add", failing)
+            with pytest.raises(KeyboardInterrupt):
+                caption_pictures(tmp_path / "a", caption_run, tmp_path / out, quiet=True)
+        if now == "a":
+            Image.new("RGB", (64, 64), "red").save(tmp_path / "a" / "0.png")
+        report = caption_pictures(tmp_path / now, caption_run, tmp_path / out, quiet=True)
+        assert (report.done, report.skipped) == (2, 0)
+        assert {Path(line["path"]).parent.name for line in lines(tmp_path / out / "captions.jsonl")} == {now}
+
+
+def test_members_of_an_archive_are_known_by_the_archive(caption_run: Path, pictures: Path, tmp_path: Path) -> None:
+    first, second = sorted(pictures.glob("mini*"))[:2]
+    for path in (first, second):
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            archive.write(path, "a.png")
+            archive.write(first, "b.png")
+        if path == first:
+            assert caption_pictures(tmp_path / "all.zip", caption_run, tmp_path / "out", quiet=True).done == 2
+            assert caption_pictures(tmp_path / "all.zip", caption_run, tmp_path / "out", quiet=True).skipped == 2
+    with pytest.raises(UsageError, match="captions of other pictures"):
+        caption_pictures(tmp_path / "all.zip", caption_run, tmp_path / "out", quiet=True)
+
+
 def test_every_kind_of_source(caption_run: Path, pictures: Path, tmp_path: Path) -> None:
     one = next(pictures.glob("mini*"))
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
@@ -215,6 +292,17 @@ def test_another_encoder_than_that_of_the_run_is_refused(caption_run: Path, pict
     (run / "result.json").write_text(json.dumps(result))
     with pytest.raises(CheckpointError, match="other weights or another version"):
         caption_pictures(pictures, run, tmp_path / "out", quiet=True)
+
+
+def test_large_weights_are_not_held_in_memory_for_the_key(tmp_path: Path) -> None:
+    with (tmp_path / "best.safetensors").open("wb") as stream:
+        stream.truncate(16 << 20)
+    tracemalloc.start()
+    try:
+        module._key(tmp_path, "recipe", ListSource([]), 0)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(

@@ -11,6 +11,7 @@ from clipvil.errors import CheckpointError
 from clipvil.training.checkpoint import Checkpoints, load_weights, save_weights
 from clipvil.training.optim import create_optimiser
 from clipvil.training.recipe import OptimiserChoice
+from tests.full_disk import full_disk
 
 
 def trained(name: str = "adamax", steps: int = 3) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -131,6 +132,22 @@ def test_weights_of_another_shape_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load_weights(tmp_path / "w.safetensors", nn.Linear(2, 3))
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    model = nn.Linear(300, 300)
+    optimiser = create_optimiser(OptimiserChoice(lr=0.01), model.parameters())
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with full_disk(10_000):
+        with pytest.raises(CheckpointError, match=r"checkpoint-3: cannot be written \(.*--resume") as caught:
+            checkpoints.save(3, model, optimiser, {})
+        with pytest.raises(CheckpointError, match=r"w\.safetensors: cannot be written \(File too large"):
+            save_weights(tmp_path / "w.safetensors", model)
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    checkpoints.save(3, model, optimiser, {})
+    assert checkpoints.check(3)["step"] == 3
 
 
 def test_tied_weights_survive(tmp_path: Path) -> None:

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from clipvil.errors import CheckpointError
+from clipvil.files import atomic_write
 from clipvil.tasks.base import Prediction
-from clipvil.training.partial import PartialPredictions
+from clipvil.training.partial import KeyedLog, PartialPredictions
+from tests.full_disk import full_disk
 
 ONE = [Prediction("1", "a", "yes", 0.1 + 0.2, (("yes", 0.1 + 0.2), ("no", 1 / 3)))]
 TWO = [Prediction("2", "b", "ñ", 0.5)]
@@ -51,3 +56,26 @@ def test_another_key_or_a_foreign_file_begins_anew(tmp_path: Path) -> None:
         other.add(1, ONE)
     with PartialPredictions(path, "other") as other:
         assert other.done == {1: ONE}
+
+
+def test_a_full_disk_names_the_file_and_what_was_kept_stays(tmp_path: Path) -> None:
+    path, taken = tmp_path / "log.jsonl", []
+    log = KeyedLog(path, "key", taken.append)
+    log.add({"unit": 0})
+    with full_disk(5000):
+        with pytest.raises(CheckpointError, match=r"log\.jsonl: cannot be written \(File too large\); make room"):
+            log.add({"unit": "x" * 20_000})
+        log.close()
+    again = KeyedLog(path, "key", taken.append)
+    assert taken == [{"unit": 0}]
+    again.add({"unit": 1})
+    again.close()
+    assert path.read_text().endswith('{"unit": 0}\n{"unit": 1}\n')
+
+
+def test_a_file_that_finds_no_room_is_named(tmp_path: Path) -> None:
+    with full_disk(5000), pytest.raises(OSError, match="File too large") as caught:  # noqa: SIM117
+        with atomic_write(tmp_path / "out.jsonl") as stream:
+            stream.write(b"x" * 20_000)
+    assert caught.value.filename == str(tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == []

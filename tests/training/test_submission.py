@@ -93,3 +93,5 @@ def test_rows_of_captions_are_about_pictures() -> None:
         DataError, match=r"the server coco takes picture ids that are whole numbers, and 'a\.jpg' is none"
     ):
         submission_rows("coco", [Prediction("1", "a.jpg", "a dog", 0.5)])
+    with pytest.raises(DataError, match="at most 18 digits"):
+        submission_rows("coco", [Prediction("1", "1" * 5000, "a dog", 0.5)])

@@ -41,6 +41,7 @@ def caption(
     import json
 
     from clipvil.compare.contact_sheet import write_contact_sheet
+    from clipvil.images.sources.base import printable
     from clipvil.training.caption_folder import caption_pictures
 
     chosen = {"beams": beams, "length_penalty": length_penalty, "decode_max_length": max_length}
@@ -59,7 +60,7 @@ def caption(
         quiet=quiet,
     )
     _show(out / "captions.jsonl", show)
-    typer.echo(report.line(), err=True)
+    typer.echo(printable(report.line()), err=True)
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -68,12 +69,14 @@ def _show(path: Path, count: int) -> None:
     import itertools
     import json
 
+    from clipvil.images.sources.base import printable
+
     with path.open(encoding="utf-8") as stream:
         for line in itertools.islice(stream, count):
             value = json.loads(line)
-            typer.echo(f"{value['image_id']}  {value['caption']}  ({value['confidence']:.2f})")
+            typer.echo(printable(f"{value['image_id']}  {value['caption']}  ({value['confidence']:.2f})"))
         if more := sum(1 for _ in stream):
-            typer.echo(f"and {more} more in {path}")
+            typer.echo(printable(f"and {more} more in {path}"))
 
 
 def register(app: typer.Typer) -> None:

@@ -23,6 +23,9 @@ SCALE = 100.0
 _KEPT = 4
 """Splits whose references are kept tokenised."""
 
+_DIGITS = 18
+"""What fits into the 64 bits that readers of JSON have for a whole number."""
+
 References = dict[str, list[str]]
 
 
@@ -136,16 +139,19 @@ def _scaled(scores: Mapping[str, CaptionScore]) -> dict[str, Score]:
 def write_results(predictions: Sequence[Prediction], path: Path) -> None:
     """Write the result file of the COCO server: a JSON list of {"image_id": int, "caption": str}.
 
-    Raises DataError when there are no predictions, a picture comes twice or its id is not a whole number.
+    Raises DataError when there are no predictions, a picture comes twice (7 and 007 are one) or its id is not a whole
+    number of at most 18 digits.
     """
-    rows: dict[str, dict[str, int | str]] = {}
+    rows: dict[int, dict[str, int | str]] = {}
     for prediction in predictions:
         key = prediction.image_id
-        if key in rows:
-            raise DataError(f"picture {key} has two captions")
-        if not (key.isascii() and key.isdigit()):
-            raise DataError(f"picture id {key!r} is not a whole number, which the COCO server needs")
-        rows[key] = {"image_id": int(key), "caption": prediction.output}
+        if not (key.isascii() and key.isdigit() and len(key) <= _DIGITS):
+            raise DataError(
+                f"picture id {key[:40]!r} is not a whole number of at most {_DIGITS} digits, as the COCO server needs"
+            )
+        if int(key) in rows:
+            raise DataError(f"picture {int(key)} has two captions")
+        rows[int(key)] = {"image_id": int(key), "caption": prediction.output}
     if not rows:
         raise DataError("no predictions to submit")
     atomic_write_json(path, list(rows.values()), indent=None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clipvil.errors import RecipeError
+from clipvil.errors import RecipeError, UsageError
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.text.caption_vocabulary import PUBLISHED_MAX_LENGTH, PUBLISHED_MIN_COUNT
 
@@ -69,19 +70,32 @@ class CaptioningSettings:
         for key in ("label_smoothing", "scheduled_sampling_increase", "scheduled_sampling_max"):
             if not 0 <= getattr(chosen, key) < 1:
                 raise RecipeError(f"'task_settings.{key}' must lie in 0..1, 1 excluded, not {getattr(chosen, key)}")
-        if not chosen.temperature > 0:
-            raise RecipeError(f"'task_settings.temperature' must be above 0, not {chosen.temperature}")
+        if not 0 < chosen.temperature < math.inf:
+            raise RecipeError(f"'task_settings.temperature' must be above 0 and finite, not {chosen.temperature}")
+        for key in ("reward_cider", "reward_bleu"):
+            if not 0 <= getattr(chosen, key) < math.inf:
+                raise RecipeError(f"'task_settings.{key}' must be at least 0 and finite, not {getattr(chosen, key)}")
         if chosen.baseline == "leave_one_out" and chosen.samples < 2:
             raise RecipeError("'task_settings.samples' must be at least 2 for the baseline leave_one_out")
-        chosen.decoding()
+        if chosen.objective == "self_critical" and chosen.reward_cider == chosen.reward_bleu == 0:
+            raise RecipeError(
+                "'task_settings.reward_cider' and 'task_settings.reward_bleu' are both 0: nothing is learnt from that"
+            )
+        chosen._check_lengths()
+        try:
+            chosen._beam_search()
+            chosen.sampling()
+        except UsageError as error:
+            raise RecipeError(f"task_settings: {error}") from None
         return chosen
 
     def decoding(self) -> Decoding:
         """How captions are made in the last judgement."""
+        return self.greedy() if self.beams == 1 else self._beam_search()
+
+    def _beam_search(self) -> Decoding:
         from clipvil.models.decoding import Decoding
 
-        if self.beams == 1:
-            return self.greedy()
         return Decoding(
             method="beam",
             beams=self.beams,
@@ -106,8 +120,18 @@ class CaptioningSettings:
             suppress_unknown=self.suppress_unknown,
         )
 
+    def greedy_baseline(self) -> Decoding:
+        """The captions that samples are held against.
+
+        Without rules, like the samples: their gradient is right only for words drawn as the model says them, and a rule
+        on one side alone would be rewarded or punished with every caption.
+        """
+        from clipvil.models.decoding import Decoding
+
+        return Decoding(method="greedy", max_length=self.decode_max_length)
+
     def sampling(self) -> Decoding:
-        """How the samples of self-critical training are drawn."""
+        """How the samples of self-critical training are drawn: without rules."""
         from clipvil.models.decoding import Decoding
 
         return Decoding(
@@ -116,6 +140,14 @@ class CaptioningSettings:
             max_length=self.decode_max_length,
             temperature=self.temperature,
         )
+
+    def _check_lengths(self) -> None:
+        """Refuse captions longer than the captioner has places for, the start symbol counted where it is read."""
+        from clipvil.models.captioner_layers import LONGEST
+
+        for key, most in (("max_length", LONGEST - 1), ("decode_max_length", LONGEST)):
+            if getattr(self, key) > most:
+                raise RecipeError(f"'task_settings.{key}' must be at most {most}, not {getattr(self, key)}")
 
     def replaced(self, epoch: float) -> float:
         """Which share of input words is replaced after `epoch` epochs (scheduled sampling)."""
@@ -133,6 +165,4 @@ _LEAST = {
     "samples": 1,
     "decode_max_length": 1,
     "beams": 1,
-    "reward_cider": 0,
-    "reward_bleu": 0,
 }

@@ -18,13 +18,13 @@ from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.metrics.captions.reward import CaptionReward
 from clipvil.models.decoding import Decoded, Decoding, decode
 from clipvil.records import Caption, CaptionedImage
-from clipvil.tasks.base import Prediction, Scores
+from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.caption_batches import CaptionRows, learnt_vocabulary
 from clipvil.tasks.caption_losses import cross_entropy, token_mask
 from clipvil.tasks.caption_scores import METRIC, CaptionJudge, by_picture, write_results
 from clipvil.tasks.caption_settings import TASK, CaptioningSettings
 from clipvil.tasks.self_critical import pictures_of, reward_of, self_critical_loss
-from clipvil.text.caption_vocabulary import CaptionVocabulary
+from clipvil.text.caption_vocabulary import PUBLISHED_MIN_COUNT, CaptionVocabulary
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
@@ -44,7 +44,7 @@ class Captioning:
     record_type: type = Caption
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.settings = CaptioningSettings.read(settings)
+        self.settings, self._given = CaptioningSettings.read(settings), frozenset(settings)
         self.decoding: Decoding = self.settings.decoding()
         self.everything = True
         self._judge = CaptionJudge()
@@ -70,6 +70,33 @@ class Captioning:
             if chosen.vocabulary
             else learnt_vocabulary(train, chosen.min_word_count)
         )
+
+    def continue_from(self, initial: InitialRun, train: Sequence[CaptionedImage]) -> None:
+        """Take the words of the run that this one starts from: its weights mean them.
+
+        Warns of a `min_word_count` that has no effect. Raises RecipeError where `vocabulary` names a file of other
+        words, DataError where that cannot be read.
+        """
+        if initial.task != self.name:
+            self.prepare(train)
+            return
+        self.restore(initial.assets)
+        mine, theirs = self.settings, initial.recipe.get("task_settings", {})
+        if mine.vocabulary:
+            asked, kept = CaptionVocabulary.load(mine.vocabulary).fingerprint(), self._words().words.fingerprint()
+            if asked != kept:
+                raise RecipeError(
+                    f"'task_settings.vocabulary' {mine.vocabulary}: has other words (fingerprint {asked}) than "
+                    f"the run to start from ({kept}), whose words are kept; leave it out, or train that run with it"
+                )
+        elif "min_word_count" in self._given and not theirs.get("vocabulary"):
+            before = theirs.get("min_word_count", PUBLISHED_MIN_COUNT)
+            if mine.min_word_count != before:
+                warnings.warn(
+                    f"'task_settings.min_word_count' {mine.min_word_count} has no effect: the words are those of the "
+                    f"run to start from, which had {before}",
+                    stacklevel=2,
+                )
 
     def prepare_training(self, train: Sequence[CaptionedImage]) -> None:
         """What training needs beside the words: in self-critical training, how often n-grams come in the captions.

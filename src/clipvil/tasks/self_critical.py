@@ -79,7 +79,8 @@ def _drawn(model: Any, batch: Mapping[str, Tensor], settings: CaptioningSettings
     try:
         memory = model.encode(**pictures_of(batch))
         samples = decode(model, memory, settings.sampling()).rows
-        greedy = decode(model, memory, settings.greedy()).rows[:, 0] if settings.baseline == "greedy" else None
+        held = settings.baseline == "greedy"
+        greedy = decode(model, memory, settings.greedy_baseline()).rows[:, 0] if held else None
     finally:
         model.train(was_training)
     return samples, greedy

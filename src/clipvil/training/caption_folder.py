@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,6 @@ import torch
 from clipvil.errors import UsageError
 from clipvil.features.batches import decode_ahead
 from clipvil.features.extract import default_workers
-from clipvil.features.manifest import items_digest
 from clipvil.features.plan import MaxBad
 from clipvil.features.shard import Failure
 from clipvil.files import atomic_write, atomic_write_json
@@ -33,12 +33,13 @@ from clipvil.images.sources import ImageItem, ImageSource, open_source
 from clipvil.progress import Progress, progress
 from clipvil.records import Caption, CaptionedImage
 from clipvil.tasks.base import Prediction
+from clipvil.training.checkpoint import sha256
 from clipvil.training.devices import best_device
 from clipvil.training.evaluation import evaluating
 from clipvil.training.loader import to_device
 from clipvil.training.partial import KeyedLog
 from clipvil.training.restored import PictureEncoder, PicturesAtHand, RestoredRun, restore_task, with_encoder
-from clipvil.training.run_files import locked, read_json
+from clipvil.training.run_files import BEST, locked, read_json
 
 if TYPE_CHECKING:
     from clipvil.images.policy import Resized
@@ -141,7 +142,7 @@ def caption_pictures(
     _refuse_foreign(out)
     with locked(out):
         report = CaptionReport(out, str(run), total=len(opened))
-        if (before := _finished(out, key, report)) is None:
+        if (before := _finished(out, key, report, sheet=sheet is not None)) is None:
             restored = with_encoder(run, task, model, recipe, spec)
             writer = _Captioner(restored, shown, batch_size)
             log = KeyedLog(out / ".partial.jsonl", key, writer.take)
@@ -325,10 +326,36 @@ def _thumbnail(image: Any) -> str:
 
 
 def _key(run: Path, recipe_hash: str, source: ImageSource, shown: int) -> str:
-    """Stands for everything that the captions depend on but the pictures' bytes."""
-    weights = hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()
-    what = [SCHEMA, UNIT, shown, recipe_hash, weights, items_digest(source.ids())]
+    """Stands for everything that the captions depend on; a picture's bytes by the place, size and time of its file."""
+    what = [SCHEMA, UNIT, shown, recipe_hash, sha256(run / BEST), _pictures_digest(source)]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _pictures_digest(source: ImageSource) -> str:
+    """Stands for the pictures in their order. Ids alone would not do: every folder may hold a 1.jpg."""
+    digest = hashlib.sha256()
+    archive: tuple[str, list[Any]] = ("", [])
+    for item in source:
+        path = getattr(item.read, "path", None)
+        if path is None:  # known to be bad, or no file at all
+            state = [item.where]
+        elif path == archive[0]:  # the next picture of the same archive
+            state = archive[1]
+        else:
+            state = _file_state(path)
+            archive = (path, state)
+        digest.update(json.dumps([item.image_id, *state]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _file_state(path: str) -> list[Any]:
+    """Where a file lies, its size and when it was changed; just where for one that is not there."""
+    place = os.path.abspath(path)  # noqa: PTH100 - a Path would normalise the name away
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return [place]
+    return [place, status.st_size, status.st_mtime_ns]
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -339,7 +366,7 @@ def _refuse_foreign(out: Path) -> None:
         raise UsageError(f"{out}: holds something else than captions; choose another --out")
 
 
-def _finished(out: Path, key: str, report: CaptionReport) -> CaptionReport | None:
+def _finished(out: Path, key: str, report: CaptionReport, *, sheet: bool) -> CaptionReport | None:
     """The report of the very same captions that are there already; None where there is work to do."""
     path = out / "captions.json"
     if not path.exists():
@@ -349,5 +376,10 @@ def _finished(out: Path, key: str, report: CaptionReport) -> CaptionReport | Non
         raise UsageError(
             f"{out}: holds captions of other pictures, of another run, or made in another way; choose another --out"
         )
+    files = ["captions.jsonl", "failures.jsonl", *(["contact_sheet.html"] if sheet else [])]
+    if not all((out / name).is_file() for name in files):
+        # It says that all are there, which is no longer true.
+        path.unlink()
+        return None
     report.skipped, report.reasons = int(found["captions"]), {str(k): int(v) for k, v in found["failed"].items()}
     return report

@@ -11,13 +11,14 @@ renamed, then the parent is fsynced. No random state is kept: it is a function o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,23 @@ class Checkpoints:
         *,
         best_step: int | None = None,
     ) -> Path:
-        """Write the checkpoint of a step, then remove those no longer needed. `state` must be JSON values."""
+        """Write the checkpoint of a step, then remove those no longer needed. `state` must be JSON values.
+
+        Raises:
+            CheckpointError: it cannot be written (a full disk); nothing of it is left behind.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".checkpoint-{step}-", suffix=".tmp", dir=self.folder))
         try:
-            save_file(model_tensors(model), temporary / _FILES[0])
-            save_file(optimiser_tensors(model, optimiser), temporary / _FILES[1])
+            with _writing(self.path(step)):
+                save_file(model_tensors(model), temporary / _FILES[0])
+                save_file(optimiser_tensors(model, optimiser), temporary / _FILES[1])
             digests = {}
             for name in _FILES:
                 _fsync_file(temporary / name)
                 digests[name] = sha256(temporary / name)
             content = {"schema": SCHEMA, "step": step, **state, "sha256": digests}
-            with atomic_write(temporary / "state.json") as stream:
+            with _writing(self.path(step)), atomic_write(temporary / "state.json") as stream:
                 stream.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
             temporary.chmod(0o755)
             fsync_folder(temporary)
@@ -171,8 +177,12 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the model's state as one safetensors file, whole or not at all."""
-    with atomic_write(path) as stream:
+    """Write the model's state as one safetensors file, whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written (a full disk).
+    """
+    with _writing(path), atomic_write(path) as stream:
         stream.write(save(model_tensors(model)))
 
 
@@ -250,6 +260,16 @@ def sha256(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while `path` is written into one line that names it."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise CheckpointError(f"{path}: cannot be written ({reason}); make room, then go on with --resume") from error
 
 
 def _fsync_file(path: Path) -> None:

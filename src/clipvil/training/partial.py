@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from clipvil.errors import CheckpointError
 from clipvil.tasks.base import Prediction
 
 
@@ -35,10 +37,24 @@ class KeyedLog:
             self.add({"key": key})
 
     def add(self, value: object) -> None:
-        """Append a line; it is on the disk when this returns."""
-        self._stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Append a line; it is on the disk when this returns.
+
+        Raises:
+            CheckpointError: it cannot be written (a full disk). Nothing can be added afterwards.
+        """
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            # What is left in the buffer would be written, and fail, once more when it is closed.
+            with contextlib.suppress(OSError):
+                self._stream.close()
+            raise CheckpointError(
+                f"{self.path}: cannot be written ({error.strerror or error}); make room, then run the same command "
+                "again to go on"
+            ) from error
 
     def lines(self) -> Iterator[Any]:
         """What was added so far, read again from the disk, the key left out."""

@@ -34,6 +34,8 @@ class Server:
     record_field: str = "question_id"
 
 
+_DIGITS = 18
+"""Of an id that is a number: what fits into 64 bits."""
 _ANSWERING = ("vqa", "zero_shot_vqa")
 
 SERVERS: Mapping[str, Server] = {
@@ -131,9 +133,10 @@ def submission_rows(server: str, predictions: Sequence[Prediction]) -> list[dict
     rows: list[dict[str, Any]] = []
     for prediction in predictions:
         key = prediction.image_id if taken.noun == "picture" else prediction.record_id
-        if taken.numeric and not key.isdecimal():
+        if taken.numeric and not (key.isdecimal() and len(key) <= _DIGITS):
             raise DataError(
-                f"the server {server} takes {taken.noun} ids that are whole numbers, and {key!r} is none",
+                f"the server {server} takes {taken.noun} ids that are whole numbers, and {key[:40]!r} is none "
+                f"(of at most {_DIGITS} digits)",
                 field=taken.id_field,
             )
         rows.append({taken.id_field: int(key) if taken.numeric else key, taken.answer_field: prediction.output})

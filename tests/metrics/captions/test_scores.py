@@ -118,3 +118,14 @@ def test_a_java_program_that_stops_says_why(tmp_path: Any, monkeypatch: pytest.M
     monkeypatch.setattr(java, "_java", lambda metric: str(fake))
     with pytest.raises(JavaError, match="METEOR stopped: no memory left"):
         java.meteor(["a"], [["a"]])
+
+
+def test_few_pictures_have_the_exact_limits_of_the_metrics_own_scale() -> None:
+    said = {str(n): "zebra crossing" for n in range(8)}
+    references = {str(n): [f"a cat number{n} sleeps on the bed"] for n in range(8)}
+    found = caption_scores(said, references, ("CIDEr-D", "ROUGE-L", "BLEU-3"), seed=0)
+    for metric, top in (("CIDEr-D", 10.0), ("ROUGE-L", 1.0)):
+        assert (found[metric].value, found[metric].low) == (0.0, 0.0)
+        # Clopper and Pearson: 0 of 8.
+        assert found[metric].high == pytest.approx(top * (1 - 0.025 ** (1 / 8)), abs=1e-9)
+    assert found["BLEU-3"].high == pytest.approx(0.0, abs=1e-9)

@@ -97,7 +97,8 @@ def _score(ids: Sequence[str], corpus: TokenisedCorpus, metrics: Sequence[str], 
         else:
             value, values = (meteor if metric == "METEOR" else spice)(corpus.hypotheses, corpus.references)
         known = values[np.isfinite(values)]
-        mean, low, high = bootstrap_mean(known, np.arange(len(known)).tolist(), seed=seed)
+        known, scale = np.clip(known, 0.0, _top(metric)), (0.0, _top(metric))
+        mean, low, high = bootstrap_mean(known, np.arange(len(known)).tolist(), seed=seed, scale=scale)
         # METEOR's corpus value is no mean; the spread of the mean is put around it.
         shift = value - mean if metric == "METEOR" else 0.0
         out[metric] = _bounded(value, low + shift, high + shift, metric, dict(zip(ids, values.tolist(), strict=True)))
@@ -106,8 +107,12 @@ def _score(ids: Sequence[str], corpus: TokenisedCorpus, metrics: Sequence[str], 
 
 def _bounded(value: float, low: float, high: float, metric: str, per_image: Mapping[str, float]) -> CaptionScore:
     # One picture says nothing about others: the interval is the scale itself.
-    top = 10.0 if metric in ("CIDEr", "CIDEr-D") else 1.0
-    return CaptionScore(value, max(low, 0.0), min(high, top), len(per_image), per_image)
+    return CaptionScore(value, max(low, 0.0), min(high, _top(metric)), len(per_image), per_image)
+
+
+def _top(metric: str) -> float:
+    """The greatest value that there is."""
+    return 10.0 if metric in ("CIDEr", "CIDEr-D") else 1.0
 
 
 def _bleu(ids: Sequence[str], counts: BleuCounts, seed: int) -> dict[str, CaptionScore]:
