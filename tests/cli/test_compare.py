@@ -41,7 +41,7 @@ def test_the_report_is_made_again_without_running_anything(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nano"], 2, "packaged are easy_vqa, mini"),
+        (["nano"], 2, "packaged are easy_vqa, flickr, mini"),
         ([], 2, "name a suite"),
         (["mini", "--data", "absent.yaml"], 1, "no such file"),
         (["--report-only"], 1, "run the comparison first"),

@@ -46,7 +46,7 @@ def test_faults_are_one_line_with_the_file(tmp_path: Path, text: str, message: s
 
 
 def test_an_unknown_suite_names_the_packaged_ones() -> None:
-    with pytest.raises(RecipeError, match=r"packaged are easy_vqa, mini"):
+    with pytest.raises(RecipeError, match=r"packaged are easy_vqa, flickr, mini"):
         Suite.load("nano")
 
 
@@ -66,7 +66,7 @@ def test_parts_given_beside_a_suite_replace_its_own() -> None:
 
 
 def test_a_comparison_needs_a_suite_or_encoders_and_one_of_tasks_and_recipe() -> None:
-    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini, mini-captioning\) or --encoders"):
+    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, flickr, mini, mini-captioning\) or --encoders"):
         merge(None)
     with pytest.raises(UsageError, match="not both"):
         merge("mini", recipe="r.yaml", tasks=["vqa"])
