@@ -210,6 +210,10 @@ def test_checkpoints_that_are_gone_are_named(tmp_path: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(CheckpointError, match=r"checkpoints are gone, and init.weights=last needs them"):
         run(quick(init__run=tmp_path / "one", init__weights="last"), tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"gone, and init.weights=last and init.optimiser=true need them"):
+        run(quick(init__run=tmp_path / "one", init__weights="last", init__optimiser="true"), tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"gone, and init.optimiser=true needs them"):
+        run(quick(init__run=tmp_path / "one", init__optimiser="true"), tmp_path / "two")
     run(quick(init__run=tmp_path / "one"), tmp_path / "two")
 
 

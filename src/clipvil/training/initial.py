@@ -171,11 +171,11 @@ def _files(
     steps = checkpoints.steps()
     step = (steps[-1] if steps else None) if choice.weights == "last" else best
     if step not in steps:
-        asked = "weights=last" if choice.weights == "last" else "optimiser"
-        asked = "weights=last" if choice.weights == "last" else "optimiser"
+        reasons = [("init.weights=last", choice.weights == "last"), ("init.optimiser=true", choice.optimiser)]
+        asked = [reason for reason, holds in reasons if holds]
         raise CheckpointError(
-            f"{where}: its checkpoints are gone, and init.{asked} needs them; train it again, or take "
-            "init.weights=best without init.optimiser"
+            f"{where}: its checkpoints are gone, and {' and '.join(asked)} need{'s' if len(asked) == 1 else ''} them; "
+            "train it again, or take init.weights=best without init.optimiser"
         )
     checkpoints.check(step)
     folder = checkpoints.path(step)
