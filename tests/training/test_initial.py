@@ -17,7 +17,8 @@ from torch import nn
 
 from clipvil.errors import CheckpointError, RecipeError
 from clipvil.tasks.base import InitialRun
-from clipvil.tasks.registry import list_tasks, register_task
+from clipvil.tasks.registry import create_task, list_tasks, register_task
+from clipvil.training.initial import check
 from clipvil.training.metric_log import read_lines
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import evaluate, train
@@ -242,6 +243,31 @@ def test_a_recipe_that_starts_from_itself_is_refused_before_anything_is_computed
     assert not (tmp_path / "out" / "initial").exists()
     with pytest.raises(RecipeError, match="no such file, and no packaged recipe"):
         run(quick(init__recipe="mini/vqaa"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("mini/captioning-scst", "model.hidden=32", "its model.hidden is 64, here it is 32"),
+        ("mini/captioning-scst", "model.tied=true", "its model.tied is False, here it is True"),
+        ("mini/captioning-scst", "model.preset=published", "model.hidden is 64, here it is 512"),
+    ],
+)
+def test_sizes_that_cannot_fit_are_refused_before_the_first_phase(
+    tmp_path: Path, name: str, change: str, said: str
+) -> None:
+    recipe = Recipe.from_file(name, [change, f"data.root={tmp_path / 'data'}"])
+    with pytest.raises(RecipeError, match=said):
+        train(recipe, tmp_path / "out", quiet=True)
+    assert not (tmp_path / "data").exists() and not (tmp_path / "out" / "initial").exists()
+
+
+def test_what_shapes_no_weights_may_differ_between_the_phases() -> None:
+    for change in ("model.dropout=0.3", "model.hidden=64", 'init.overrides=["model.cell_dropout=0.4"]'):
+        recipe = Recipe.from_file("mini/captioning-scst", [change])
+        check(recipe, create_task(recipe.task, recipe.task_settings))
+    both = Recipe.from_file("mini/captioning-scst", ["model.hidden=32", 'init.overrides=["model.hidden=32"]'])
+    check(both, create_task(both.task, both.task_settings))
 
 
 def test_a_chain_of_three_is_trained_from_its_beginning(tmp_path: Path) -> None:

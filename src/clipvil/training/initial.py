@@ -11,6 +11,7 @@ from torch import nn
 
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, RecipeError
+from clipvil.models.configured import configured
 from clipvil.tasks.base import InitialRun, Task, trains
 from clipvil.training.checkpoint import OPTIMISER, WEIGHTS, Checkpoints, load_optimiser, load_weights, sha256
 from clipvil.training.inputs import other_encoder
@@ -20,6 +21,8 @@ from clipvil.training.run_files import BEST, read_json, read_recipe
 FOLDER = "initial"
 """Where a run trains what it starts from."""
 _KEPT_FROM_OUTSIDE = ("data", "encoder", "features", "seed")
+_SHAPELESS = {"padded_side"}
+"""Whole numbers of a model that shape none of its weights."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def check(recipe: Recipe, task: Task) -> None:
         if before.task != task.name and getattr(task, "adopt", None) is None:
             raise RecipeError(f"init.recipe {recipe.init.recipe}: {_other_task(before.task, task.name)}")
         _check_optimiser(recipe, before, f"init.recipe {recipe.init.recipe}")
+        if before.task == task.name:
+            _check_sizes(recipe, before, f"init.recipe {recipe.init.recipe}")
 
 
 def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec) -> Initial:
@@ -156,6 +161,23 @@ def _check_optimiser(recipe: Recipe, before: Recipe, where: str) -> None:
             f"{where}: trained with {before.optimiser.name}, whose state {recipe.optimiser.name} cannot take over; "
             "set init.optimiser=false or the same optimiser.name"
         )
+
+
+def _check_sizes(recipe: Recipe, before: Recipe, where: str) -> None:
+    """Refuse models whose weights cannot fit each other: better now than after the first of them was trained.
+
+    Fractions (dropout, where logits start) shape no weights and may differ. What is left out of the section of a model
+    from elsewhere is not known here.
+    """
+    mine, theirs = configured(recipe.model), configured(before.model)
+    unsaid = {"word_size"} if "vectors" in recipe.task_settings or "vectors" in before.task_settings else set()
+    for key in (key for key in mine if key in theirs and key not in _SHAPELESS | unsaid):
+        sized = key == "name" or isinstance(mine[key], int)
+        if sized and mine[key] != theirs[key]:
+            raise RecipeError(
+                f"{where}: its model.{key} is {theirs[key]}, here it is {mine[key]}, and the weights would not fit; "
+                f'set both alike (init.overrides=["model.{key}={mine[key]}"] changes the recipe to start from)'
+            )
 
 
 def _files(
