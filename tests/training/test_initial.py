@@ -175,6 +175,16 @@ def test_changed_weights_under_an_unfinished_run_are_refused(tmp_path: Path) -> 
         run(recipe, tmp_path / "two", resume=True)
 
 
+def test_a_finished_run_is_not_given_out_as_one_that_began_from_another(tmp_path: Path, first: Path) -> None:
+    run(quick(seed=3), tmp_path / "other")
+    done = run(quick(init__run=first), tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"two: finished, but it began from other weights than those of .*other"):
+        run(quick(init__run=tmp_path / "other"), tmp_path / "two", resume=True)
+    assert run(quick(init__run=first), tmp_path / "two", resume=True) == done
+    # What it began from may have been put away since.
+    assert run(quick(init__run=tmp_path / "gone"), tmp_path / "two", resume=True) == done
+
+
 def test_a_run_moved_elsewhere_is_still_what_it_began_from(tmp_path: Path) -> None:
     run(quick(), tmp_path / "one")
     run(quick(init__run=tmp_path / "one"), tmp_path / "two")

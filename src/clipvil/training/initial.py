@@ -94,10 +94,7 @@ def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec)
     """
     run, choice = Path(run), recipe.init
     where = f"init.run {run}"
-    if not run.is_dir():
-        raise CheckpointError(f"{where}: no such folder")
-    if not (run / "result.json").is_file():
-        raise CheckpointError(f"{where}: not finished (result.json is missing); train it to its end first")
+    _check_finished(run, where)
     before, assets, result = read_recipe(run), read_json(run / "assets.json"), read_json(run / "result.json")
     encoder = EncoderSpec(**assets["encoder"])
     if before.task == task.name:
@@ -122,6 +119,22 @@ def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec)
     seconds = result.get("seconds", {}).get("training", 0.0) + result.get("init", {}).get("training_seconds", 0.0)
     known = InitialRun(before.task, assets["task"], before.to_values(), weights)
     return Initial(known, before, encoder, optimiser, origin, seconds)
+
+
+def content(run: str | Path, choice: InitChoice) -> dict[str, str]:
+    """The checksums of what a run that starts from `run` takes over: `sha256` of the weights and, where its state is
+
+    asked for, `optimiser_sha256`; as they stand in `Initial.origin`.
+
+    Raises:
+        CheckpointError: the run is not there, not finished or damaged, or its checkpoints are needed and gone.
+    """
+    run = Path(run)
+    where = f"init.run {run}"
+    _check_finished(run, where)
+    weights, optimiser, _ = _files(run, choice, read_json(run / "result.json"), where)
+    found = {"sha256": sha256(weights)}
+    return found if optimiser is None else {**found, "optimiser_sha256": sha256(optimiser)}
 
 
 def changed(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
@@ -153,6 +166,13 @@ def _next(recipe: Recipe, seen: tuple[str, ...]) -> Recipe | None:
 def _identity(name: str) -> str:
     file = Path(name)
     return str(file.resolve()) if file.is_file() else name.removesuffix(".yaml")
+
+
+def _check_finished(run: Path, where: str) -> None:
+    if not run.is_dir():
+        raise CheckpointError(f"{where}: no such folder")
+    if not (run / "result.json").is_file():
+        raise CheckpointError(f"{where}: not finished (result.json is missing); train it to its end first")
 
 
 def _check_optimiser(recipe: Recipe, before: Recipe, where: str) -> None:
