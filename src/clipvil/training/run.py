@@ -316,14 +316,7 @@ def _train(
     if initial is not None:
         result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
     if accelerator.is_main_process:
-        if fixed is None:
-            save_weights(out / BEST, model)
-        for name, value in judged.items():
-            write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
-            partial_path(out, name).unlink(missing_ok=True)
-        # Last: its presence says that the run is finished.
-        atomic_write_json(out / "result.json", result)
-        _warn_of_overlap(result, quiet)
+        _write_end(out, result, model if fixed is None else None, judged, quiet)
     return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
 
 
@@ -457,6 +450,20 @@ def _write_beginnings(out: Path, recipe: Recipe, assets: dict[str, Any], options
             raise CheckpointError(f"{out}: {difference}; take another --out, or --allow-recipe-change")
     write_text(out / "recipe.yaml", recipe.to_yaml())
     atomic_write_json(path, assets)
+
+
+def _write_end(
+    out: Path, result: Mapping[str, Any], trained: nn.Module | None, judged: Mapping[str, Judged], quiet: bool
+) -> None:
+    """Weights where there are any of its own, predictions, and the result."""
+    if trained is not None:
+        save_weights(out / BEST, trained)
+    for name, value in judged.items():
+        write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
+        partial_path(out, name).unlink(missing_ok=True)
+    # Last: its presence says that the run is finished.
+    atomic_write_json(out / "result.json", result)
+    _warn_of_overlap(result, quiet)
 
 
 def _check_splits(datasets: Mapping[str, Dataset]) -> None:
