@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from clipvil.compare.matrix import compare
 from clipvil.compare.order import Order
@@ -15,7 +17,8 @@ from clipvil.compare.plan import Plan, make_plan
 from clipvil.compare.report import render
 from clipvil.compare.results import Results
 from clipvil.compare.suite import merge
-from clipvil.errors import RecipeError
+from clipvil.errors import CheckpointError, RecipeError
+from clipvil.training.checkpoint import Checkpoints, sha256
 from clipvil.training.run import train
 from tests.compare.corpus import write_corpus, write_recipe
 
@@ -153,9 +156,43 @@ def test_checkpoints_stay_for_those_that_start_from_them(recipes: dict[str, Any]
     assert any("the last weights and the optimiser's state of a run" in line for line in results.protocol)
 
 
-def test_a_finished_cell_needs_no_run_to_start_from(recipes: dict[str, Any], tmp_path: Path) -> None:
-    import shutil
+def test_all_that_is_taken_over_of_a_run_that_was_there_tells_cells_apart(
+    recipes: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = plan_of(recipes, ["first"], tmp_path / "out", question_only=False)
+    run = tmp_path / "run"
+    train(plan.cells[0].recipe, run, datasets=plan.cells[0].task.datasets, quiet=True)
 
+    def key(*overrides: str) -> str:
+        asked = [f"init.run={run}", *overrides]
+        return plan_of(recipes, ["first"], tmp_path / "out", question_only=False, overrides=asked).cells[0].key()
+
+    asked = ("init.weights=last", "init.optimiser=true")
+    best, last, both = key(), key(asked[0]), key(*asked)
+    # Another run under the same name, whose best weights happen to be the same: what was taken over was not.
+    newest = Checkpoints(run / "checkpoints").steps()[-1]
+    for name, kept in (("optimiser.safetensors", last), ("model.safetensors", best)):
+        rewrite(run / "checkpoints" / f"checkpoint-{newest}", name)
+        assert key(*asked) != both
+        assert kept == (key(asked[0]) if kept is last else key())
+        both = key(*asked)
+    assert key(asked[0]) != last
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(CheckpointError, match="its checkpoints are gone"):
+        key(*asked)
+    assert key() == best
+
+
+def rewrite(checkpoint: Path, name: str) -> None:
+    """Other tensors in a checkpoint, and the checksum that belongs to them."""
+    tensors = load_file(checkpoint / name)
+    save_file({key: tensor + 1 for key, tensor in tensors.items()}, checkpoint / name)
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["sha256"][name] = sha256(checkpoint / name)
+    (checkpoint / "state.json").write_text(json.dumps(state))
+
+
+def test_a_finished_cell_needs_no_run_to_start_from(recipes: dict[str, Any], tmp_path: Path) -> None:
     tasks = [recipes["names"]["second"]]
     call = {**recipes["call"], "tasks": tasks, "out": tmp_path, "question_only": False}
     compare(**call)

@@ -17,7 +17,8 @@ from torch import nn
 
 from clipvil.errors import CheckpointError, RecipeError
 from clipvil.tasks.base import InitialRun
-from clipvil.tasks.registry import list_tasks, register_task
+from clipvil.tasks.registry import create_task, list_tasks, register_task
+from clipvil.training.initial import check
 from clipvil.training.metric_log import read_lines
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import evaluate, train
@@ -174,6 +175,16 @@ def test_changed_weights_under_an_unfinished_run_are_refused(tmp_path: Path) -> 
         run(recipe, tmp_path / "two", resume=True)
 
 
+def test_a_finished_run_is_not_given_out_as_one_that_began_from_another(tmp_path: Path, first: Path) -> None:
+    run(quick(seed=3), tmp_path / "other")
+    done = run(quick(init__run=first), tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"two: finished, but it began from other weights than those of .*other"):
+        run(quick(init__run=tmp_path / "other"), tmp_path / "two", resume=True)
+    assert run(quick(init__run=first), tmp_path / "two", resume=True) == done
+    # What it began from may have been put away since.
+    assert run(quick(init__run=tmp_path / "gone"), tmp_path / "two", resume=True) == done
+
+
 def test_a_run_moved_elsewhere_is_still_what_it_began_from(tmp_path: Path) -> None:
     run(quick(), tmp_path / "one")
     run(quick(init__run=tmp_path / "one"), tmp_path / "two")
@@ -210,6 +221,10 @@ def test_checkpoints_that_are_gone_are_named(tmp_path: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(CheckpointError, match=r"checkpoints are gone, and init.weights=last needs them"):
         run(quick(init__run=tmp_path / "one", init__weights="last"), tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"gone, and init.weights=last and init.optimiser=true need them"):
+        run(quick(init__run=tmp_path / "one", init__weights="last", init__optimiser="true"), tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"gone, and init.optimiser=true needs them"):
+        run(quick(init__run=tmp_path / "one", init__optimiser="true"), tmp_path / "two")
     run(quick(init__run=tmp_path / "one"), tmp_path / "two")
 
 
@@ -238,6 +253,31 @@ def test_a_recipe_that_starts_from_itself_is_refused_before_anything_is_computed
     assert not (tmp_path / "out" / "initial").exists()
     with pytest.raises(RecipeError, match="no such file, and no packaged recipe"):
         run(quick(init__recipe="mini/vqaa"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("mini/captioning-scst", "model.hidden=32", "its model.hidden is 64, here it is 32"),
+        ("mini/captioning-scst", "model.tied=true", "its model.tied is False, here it is True"),
+        ("mini/captioning-scst", "model.preset=published", "model.hidden is 64, here it is 512"),
+    ],
+)
+def test_sizes_that_cannot_fit_are_refused_before_the_first_phase(
+    tmp_path: Path, name: str, change: str, said: str
+) -> None:
+    recipe = Recipe.from_file(name, [change, f"data.root={tmp_path / 'data'}"])
+    with pytest.raises(RecipeError, match=said):
+        train(recipe, tmp_path / "out", quiet=True)
+    assert not (tmp_path / "data").exists() and not (tmp_path / "out" / "initial").exists()
+
+
+def test_what_shapes_no_weights_may_differ_between_the_phases() -> None:
+    for change in ("model.dropout=0.3", "model.hidden=64", 'init.overrides=["model.cell_dropout=0.4"]'):
+        recipe = Recipe.from_file("mini/captioning-scst", [change])
+        check(recipe, create_task(recipe.task, recipe.task_settings))
+    both = Recipe.from_file("mini/captioning-scst", ["model.hidden=32", 'init.overrides=["model.hidden=32"]'])
+    check(both, create_task(both.task, both.task_settings))
 
 
 def test_a_chain_of_three_is_trained_from_its_beginning(tmp_path: Path) -> None:

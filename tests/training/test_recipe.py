@@ -128,6 +128,32 @@ def test_the_hash_changes_with_what_can_change_a_result_and_with_nothing_else() 
         assert recipe.with_overrides(other).hash() != recipe.hash(), other
 
 
+@pytest.mark.parametrize(
+    ("name", "hashed"),
+    [
+        ("mini/vqa", "15f8aca0923c759c99735671d166a6cea79486ee2df077ff24facc5428b433cc"),
+        ("paper/vqa_v2/pythia-rn50", "ec3526780d299771c888776d094de0ccbf5a1e7fb6c7ea854372c761aa5a8f7b"),
+    ],
+)
+def test_fields_that_were_added_later_leave_the_hash_of_older_recipes_alone(name: str, hashed: str) -> None:
+    # Taken down before captioning brought its fields. Where one changes, every finished run and cell of it is lost to
+    # --resume and to a comparison: a new field must stay out of the hash where it means what its absence meant.
+    recipe = Recipe.from_file(name)
+    assert recipe.hash() == hashed
+    older = recipe.to_values()
+    del older["schedule"]["d_model"], older["training"]["grad_clip_value"], older["init"]
+    assert recipe.differences(older) == []
+    assert recipe.with_overrides("schedule.d_model=64").hash() == hashed
+    assert recipe.with_overrides("training.grad_clip_value=0.1").hash() != hashed
+
+
+def test_the_width_of_the_noam_schedule_counts_where_it_is_used() -> None:
+    recipe = Recipe().with_overrides("schedule.name=noam", "schedule.warmup_steps=10")
+    wide = recipe.with_overrides("schedule.d_model=1024")
+    assert wide.hash() != recipe.hash()
+    assert wide.differences(recipe.to_values()) == ["schedule.d_model: nothing -> 1024"]
+
+
 def test_differences_name_the_fields() -> None:
     other = Recipe().with_overrides("optimiser.lr=0.5", "model.x=1", "features.workers=9")
     assert other.differences(Recipe().to_values()) == ["model.x: nothing -> 1", "optimiser.lr: 0.001 -> 0.5"]

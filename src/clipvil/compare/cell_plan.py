@@ -114,7 +114,7 @@ class CellPlan:
     start: CellPlan | None = None
     """The run that this one starts from, where the comparison trains it: another cell, or one that no row shows."""
     begins: str = ""
-    """A hash of the weights that it starts from, where the recipe names a run that was there before."""
+    """Checksums of all that it takes over, where the recipe names a run that was there before."""
 
     def starts(self) -> list[CellPlan]:
         """The runs that come before it, nearest first."""

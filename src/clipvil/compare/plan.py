@@ -83,6 +83,7 @@ def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None
     Raises:
         RecipeError, DataError, UsageError: the recipe, the data or the combination is wrong; nothing was computed yet.
         StoreError: a store named as an encoder is not there, not finished or damaged.
+        CheckpointError: a run to start from is not there, not finished or without the checkpoints that are needed.
     """
     loaded: dict[str, Mapping[str, Dataset]] = {}
     tasks = tuple(_task(name, suite, out, loaded) for name in suite.tasks)

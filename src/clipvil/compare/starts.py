@@ -13,10 +13,8 @@ from pathlib import Path
 from clipvil.compare.cell_plan import CellPlan
 from clipvil.compare.suite import slug
 from clipvil.tasks.registry import create_task
-from clipvil.training.checkpoint import sha256
-from clipvil.training.initial import check, initial_recipe
+from clipvil.training.initial import check, content, initial_recipe
 from clipvil.training.recipe import Recipe
-from clipvil.training.run_files import BEST
 
 FOLDER = "initial"
 
@@ -26,7 +24,9 @@ def with_starts(
 ) -> tuple[tuple[CellPlan, ...], tuple[CellPlan, ...]]:
     """The cells with what each starts from, and the runs among that which are no cells, in an order to run them in.
 
-    Raises RecipeError where a recipe cannot start from the one that it names.
+    Raises RecipeError where a recipe cannot start from the one that it names, CheckpointError where a run that it names
+    is not there, not finished or without the checkpoints that are needed: no cell could be trained, and a finished one
+    would be taken for another.
     """
     resolver = _Resolver(out, slugs)
     # Those that start from fresh weights first: what a cell starts from must be known before it.
@@ -56,7 +56,7 @@ class _Resolver:
         check(cell.recipe, create_task(cell.recipe.task, cell.recipe.task_settings))
         before = initial_recipe(cell.recipe)
         if before is None:
-            return replace(cell, begins=_content(Path(str(init.run)) / BEST))
+            return replace(cell, begins=" ".join(content(str(init.run), init).values()))
         start = self._start(cell, before)
         chosen = init.model_copy(update={"run": str(self.out / start.path)})
         return replace(cell, start=start, recipe=cell.recipe.model_copy(update={"init": chosen}))
@@ -78,7 +78,3 @@ def _depth(recipe: Recipe) -> int:
     """How many runs come before."""
     before = initial_recipe(recipe)
     return 0 if before is None else 1 + _depth(before)
-
-
-def _content(weights: Path) -> str:
-    return sha256(weights) if weights.is_file() else str(weights)

@@ -11,6 +11,7 @@ from torch import nn
 
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, RecipeError
+from clipvil.models.configured import configured
 from clipvil.tasks.base import InitialRun, Task, trains
 from clipvil.training.checkpoint import OPTIMISER, WEIGHTS, Checkpoints, load_optimiser, load_weights, sha256
 from clipvil.training.inputs import other_encoder
@@ -20,6 +21,8 @@ from clipvil.training.run_files import BEST, read_json, read_recipe
 FOLDER = "initial"
 """Where a run trains what it starts from."""
 _KEPT_FROM_OUTSIDE = ("data", "encoder", "features", "seed")
+_SHAPELESS = {"padded_side"}
+"""Whole numbers of a model that shape none of its weights."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def check(recipe: Recipe, task: Task) -> None:
         if before.task != task.name and getattr(task, "adopt", None) is None:
             raise RecipeError(f"init.recipe {recipe.init.recipe}: {_other_task(before.task, task.name)}")
         _check_optimiser(recipe, before, f"init.recipe {recipe.init.recipe}")
+        if before.task == task.name:
+            _check_sizes(recipe, before, f"init.recipe {recipe.init.recipe}")
 
 
 def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec) -> Initial:
@@ -89,10 +94,7 @@ def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec)
     """
     run, choice = Path(run), recipe.init
     where = f"init.run {run}"
-    if not run.is_dir():
-        raise CheckpointError(f"{where}: no such folder")
-    if not (run / "result.json").is_file():
-        raise CheckpointError(f"{where}: not finished (result.json is missing); train it to its end first")
+    _check_finished(run, where)
     before, assets, result = read_recipe(run), read_json(run / "assets.json"), read_json(run / "result.json")
     encoder = EncoderSpec(**assets["encoder"])
     if before.task == task.name:
@@ -117,6 +119,22 @@ def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec)
     seconds = result.get("seconds", {}).get("training", 0.0) + result.get("init", {}).get("training_seconds", 0.0)
     known = InitialRun(before.task, assets["task"], before.to_values(), weights)
     return Initial(known, before, encoder, optimiser, origin, seconds)
+
+
+def content(run: str | Path, choice: InitChoice) -> dict[str, str]:
+    """The checksums of what a run that starts from `run` takes over: `sha256` of the weights and, where its state is
+
+    asked for, `optimiser_sha256`; as they stand in `Initial.origin`.
+
+    Raises:
+        CheckpointError: the run is not there, not finished or damaged, or its checkpoints are needed and gone.
+    """
+    run = Path(run)
+    where = f"init.run {run}"
+    _check_finished(run, where)
+    weights, optimiser, _ = _files(run, choice, read_json(run / "result.json"), where)
+    found = {"sha256": sha256(weights)}
+    return found if optimiser is None else {**found, "optimiser_sha256": sha256(optimiser)}
 
 
 def changed(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
@@ -150,12 +168,36 @@ def _identity(name: str) -> str:
     return str(file.resolve()) if file.is_file() else name.removesuffix(".yaml")
 
 
+def _check_finished(run: Path, where: str) -> None:
+    if not run.is_dir():
+        raise CheckpointError(f"{where}: no such folder")
+    if not (run / "result.json").is_file():
+        raise CheckpointError(f"{where}: not finished (result.json is missing); train it to its end first")
+
+
 def _check_optimiser(recipe: Recipe, before: Recipe, where: str) -> None:
     if recipe.init.optimiser and before.optimiser.name != recipe.optimiser.name:
         raise RecipeError(
             f"{where}: trained with {before.optimiser.name}, whose state {recipe.optimiser.name} cannot take over; "
             "set init.optimiser=false or the same optimiser.name"
         )
+
+
+def _check_sizes(recipe: Recipe, before: Recipe, where: str) -> None:
+    """Refuse models whose weights cannot fit each other: better now than after the first of them was trained.
+
+    Fractions (dropout, where logits start) shape no weights and may differ. What is left out of the section of a model
+    from elsewhere is not known here.
+    """
+    mine, theirs = configured(recipe.model), configured(before.model)
+    unsaid = {"word_size"} if "vectors" in recipe.task_settings or "vectors" in before.task_settings else set()
+    for key in (key for key in mine if key in theirs and key not in _SHAPELESS | unsaid):
+        sized = key == "name" or isinstance(mine[key], int)
+        if sized and mine[key] != theirs[key]:
+            raise RecipeError(
+                f"{where}: its model.{key} is {theirs[key]}, here it is {mine[key]}, and the weights would not fit; "
+                f'set both alike (init.overrides=["model.{key}={mine[key]}"] changes the recipe to start from)'
+            )
 
 
 def _files(
@@ -171,11 +213,11 @@ def _files(
     steps = checkpoints.steps()
     step = (steps[-1] if steps else None) if choice.weights == "last" else best
     if step not in steps:
-        asked = "weights=last" if choice.weights == "last" else "optimiser"
-        asked = "weights=last" if choice.weights == "last" else "optimiser"
+        reasons = [("init.weights=last", choice.weights == "last"), ("init.optimiser=true", choice.optimiser)]
+        asked = [reason for reason, holds in reasons if holds]
         raise CheckpointError(
-            f"{where}: its checkpoints are gone, and init.{asked} needs them; train it again, or take "
-            "init.weights=best without init.optimiser"
+            f"{where}: its checkpoints are gone, and {' and '.join(asked)} need{'s' if len(asked) == 1 else ''} them; "
+            "train it again, or take init.weights=best without init.optimiser"
         )
     checkpoints.check(step)
     folder = checkpoints.path(step)

@@ -23,6 +23,12 @@ _WITHOUT_EFFECT = (
     ("training", "checkpoint_every"),
     ("training", "trackers"),
 )
+# Fields that came after recipes had been hashed, each with what a recipe without it meant. There they stay out of the
+# hash, so that a run of before is still resumed and a cell of before still recognised.
+_ADDED_LATER = (
+    ("schedule", "d_model", 512),
+    ("training", "grad_clip_value", None),
+)
 
 
 class _Section(BaseModel):
@@ -221,6 +227,12 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     for section, field in _WITHOUT_EFFECT:
         if isinstance(kept.get(section), dict):
+            kept[section].pop(field, None)
+    schedule = kept.get("schedule")
+    if isinstance(schedule, dict) and schedule.get("name") != "noam":
+        schedule.pop("d_model", None)  # the other schedules do not look at it
+    for section, field, before in _ADDED_LATER:
+        if isinstance(kept.get(section), dict) and kept[section].get(field, before) == before:
             kept[section].pop(field, None)
     if isinstance(kept.get("init"), dict):
         kept["init"] = _effective_init(kept["init"])

@@ -23,7 +23,7 @@ from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
 from clipvil.training.evaluation import predict_all
-from clipvil.training.initial import FOLDER, Initial, changed, check, initial_recipe, open_initial
+from clipvil.training.initial import FOLDER, Initial, changed, check, content, initial_recipe, open_initial
 from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, other_encoder, usable
 from clipvil.training.loop import Loop, Position, ResumeOptions
 from clipvil.training.memory import in_memory
@@ -275,7 +275,7 @@ def _train(
     quiet: bool,
     retry_failed: bool,
 ) -> RunResult:
-    finished = _look_at_folder(out, recipe, options)
+    finished = _look_at_folder(out, recipe, options, quiet)
     if finished is not None:
         return finished
     # First what is cheap: a wrong name should not be found after an hour of extraction.
@@ -316,14 +316,7 @@ def _train(
     if initial is not None:
         result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
     if accelerator.is_main_process:
-        if fixed is None:
-            save_weights(out / BEST, model)
-        for name, value in judged.items():
-            write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
-            partial_path(out, name).unlink(missing_ok=True)
-        # Last: its presence says that the run is finished.
-        atomic_write_json(out / "result.json", result)
-        _warn_of_overlap(result, quiet)
+        _write_end(out, result, model if fixed is None else None, judged, quiet)
     return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
 
 
@@ -402,7 +395,7 @@ def _say(line: str, quiet: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunResult | None:
+def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions, quiet: bool) -> RunResult | None:
     """The finished run that is there already; None when there is work to do."""
     if not options.resume:
         if holds_run(out):
@@ -412,6 +405,7 @@ def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunRes
         return None
     done = read_run(out)
     if done.result["recipe_hash"] == recipe.hash():
+        _check_beginning(out, recipe, done.result.get("init", {}), quiet)
         return done
     if options.allow_recipe_change:
         return None
@@ -419,6 +413,25 @@ def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunRes
     raise CheckpointError(
         f"{out}: finished with another recipe ({'; '.join(differing)}); take another --out, or --allow-recipe-change"
     )
+
+
+def _check_beginning(out: Path, recipe: Recipe, origin: Mapping[str, Any], quiet: bool) -> None:
+    """Refuse to give a finished run out as one that began from the run named now: the recipe's hash knows no folder."""
+    run = recipe.init.run
+    if run is None:
+        return
+    try:
+        now = content(run, recipe.init)
+    except CheckpointError as error:
+        # A finished run needs nothing any more of what it began from, which may have been put away.
+        _say(f"{out}: finished; whether it began from this cannot be told: {error}", quiet)
+        return
+    for key, value in now.items():
+        if origin.get(key) != value:
+            raise CheckpointError(
+                f"{out}: finished, but it began from other weights than those of {run} "
+                f"({key} {str(origin.get(key))[:16]} -> {value[:16]}); take another --out"
+            )
 
 
 def _write_beginnings(out: Path, recipe: Recipe, assets: dict[str, Any], options: ResumeOptions) -> None:
@@ -437,6 +450,20 @@ def _write_beginnings(out: Path, recipe: Recipe, assets: dict[str, Any], options
             raise CheckpointError(f"{out}: {difference}; take another --out, or --allow-recipe-change")
     write_text(out / "recipe.yaml", recipe.to_yaml())
     atomic_write_json(path, assets)
+
+
+def _write_end(
+    out: Path, result: Mapping[str, Any], trained: nn.Module | None, judged: Mapping[str, Judged], quiet: bool
+) -> None:
+    """Weights where there are any of its own, predictions, and the result."""
+    if trained is not None:
+        save_weights(out / BEST, trained)
+    for name, value in judged.items():
+        write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
+        partial_path(out, name).unlink(missing_ok=True)
+    # Last: its presence says that the run is finished.
+    atomic_write_json(out / "result.json", result)
+    _warn_of_overlap(result, quiet)
 
 
 def _check_splits(datasets: Mapping[str, Dataset]) -> None:
