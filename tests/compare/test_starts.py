@@ -192,6 +192,27 @@ def rewrite(checkpoint: Path, name: str) -> None:
     (checkpoint / "state.json").write_text(json.dumps(state))
 
 
+def test_a_finished_run_whose_checkpoints_are_needed_later_is_trained_again(
+    recipes: dict[str, Any], tmp_path: Path
+) -> None:
+    names = recipes["names"]
+    call = {**recipes["call"], "out": tmp_path, "question_only": False, "seeds": 1}
+    (before,) = compare(**{**call, "tasks": [names["first"]]}).cells
+    weights = (tmp_path / before.path / "best.safetensors").read_bytes()
+    assert not (tmp_path / before.path / "checkpoints").exists()
+    heir = yaml.safe_load(Path(names["second"]).read_text())
+    heir["init"]["weights"] = "last"
+    (tmp_path / "heir.yaml").write_text(yaml.safe_dump(heir))
+    call["tasks"] = [names["first"], str(tmp_path / "heir.yaml")]
+    results = compare(**call)
+    assert results.complete and not results.failures
+    assert (tmp_path / before.path / "best.safetensors").read_bytes() == weights
+    assert (tmp_path / f"{before.path}.old-1" / "result.json").exists()
+    # Once the heir is finished too, nothing needs them any more.
+    shutil.rmtree(tmp_path / before.path / "checkpoints")
+    assert compare(**call).complete and not (tmp_path / before.path / "checkpoints").exists()
+
+
 def test_a_finished_cell_needs_no_run_to_start_from(recipes: dict[str, Any], tmp_path: Path) -> None:
     tasks = [recipes["names"]["second"]]
     call = {**recipes["call"], "tasks": tasks, "out": tmp_path, "question_only": False}

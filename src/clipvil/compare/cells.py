@@ -11,6 +11,7 @@ from clipvil.compare.cell_plan import CellPlan
 from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
+from clipvil.training.checkpoint import Checkpoints
 from clipvil.training.inputs import set_hash
 from clipvil.training.metric_log import read_lines
 from clipvil.training.recipe import Recipe
@@ -21,8 +22,8 @@ _MARK = "cell.json"
 _LONGEST = 300
 
 
-def finished(cell: CellPlan, out: Path) -> RunResult | None:
-    """The run of a cell that has nothing left to do, or None.
+def finished(cell: CellPlan, out: Path, *, keep: bool = False) -> RunResult | None:
+    """The run of a cell that has nothing left to do, or None; with `keep` its checkpoints must still be there.
 
     Raises:
         CheckpointError: the run says that it is finished, but its files are damaged.
@@ -30,13 +31,14 @@ def finished(cell: CellPlan, out: Path) -> RunResult | None:
     folder = out / cell.path
     if _mark(folder) != _mark_of(cell) or not (folder / "result.json").exists():
         return None
-    return read_run(folder)
+    return None if keep and _without_checkpoints(folder) else read_run(folder)
 
 
 def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, keep: bool = False, quiet: bool = False) -> None:
     """Train a cell, from its last checkpoint where there is one.
 
-    `keep` leaves its checkpoints where they are, for cells that start from them.
+    `keep` leaves its checkpoints where they are, for cells that start from them. A finished run whose checkpoints were
+    removed is set aside then and trained again.
 
     A folder that holds another run (of a suite that was changed since, or on other pictures), or one that cannot be
     resumed (its checkpoints are damaged, or of a version of clipvil with another model), is set aside under a new name,
@@ -45,7 +47,7 @@ def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, keep: bool =
     """
     folder = out / cell.path
     begun = (folder / "recipe.yaml").exists()
-    if begun and _mark(folder) != _mark_of(cell):
+    if begun and (_mark(folder) != _mark_of(cell) or (keep and _without_checkpoints(folder))):
         _set_aside(folder)
         begun = False
     try:
@@ -111,6 +113,11 @@ def _mark(folder: Path) -> dict[str, str] | None:
     except (OSError, ValueError):
         return None
     return {"left_out": "", **value} if isinstance(value, dict) else None
+
+
+def _without_checkpoints(folder: Path) -> bool:
+    """Whether a run has ended and nothing but its best weights was kept."""
+    return (folder / "result.json").exists() and not Checkpoints(folder / "checkpoints").steps()
 
 
 def _set_aside(folder: Path) -> None:

@@ -127,11 +127,15 @@ class _Matrix:
         self.plan = plan.leaving_out(left_out(plan, self._broken.keys()))
         self.assembler = Assembler(self.plan)
         self._failed: dict[str, str] = {}
-        cells = [cell for cell in self.plan.cells if not self._take_finished(cell)]
-        # What a finished cell started from is needed no more.
-        needed = {start.path for cell in cells for start in cell.starts()}
-        initials = [run for run in self.plan.initials if run.path in needed]
-        self._open_cells = [run for run in initials if not self._take_finished(run)] + cells
+        opened: list[CellPlan] = []
+        initials = {run.path for run in self.plan.initials}
+        # Last things first: what a finished cell started from is needed no more, and no checkpoints of it.
+        for run in sorted(self.plan.runs(), key=lambda run: -len(run.starts())):
+            needed = run.path not in initials or any(run.path in {s.path for s in one.starts()} for one in opened)
+            if needed and not self._take_finished(run, keep=self.plan.keeps_checkpoints(run, opened)):
+                opened.append(run)
+        paths = {run.path for run in opened}
+        self._open_cells = [run for run in self.plan.runs() if run.path in paths]
         self._total, self._ended = len(self._open_cells), 0
         self.jobs = min(self._asked_jobs or default_jobs(self._total), max(self._total, 1))
         self.assembler.about(
@@ -227,9 +231,9 @@ class _Matrix:
         parts = [f"{cell.entry.title} seed {cell.seed} {progress_of(self.plan.out / cell.path)}" for cell in cells]
         self._say(f"{self._ended}/{self._total} done; training {', '.join(parts)}")
 
-    def _take_finished(self, cell: CellPlan) -> bool:
+    def _take_finished(self, cell: CellPlan, *, keep: bool) -> bool:
         try:
-            run = finished(cell, self.plan.out)
+            run = finished(cell, self.plan.out, keep=keep)
         except Exception as error:
             # Damaged files of a finished run: said so, and left for a person to look at.
             self._fail(cell, one_line(error))

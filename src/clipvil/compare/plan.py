@@ -41,9 +41,13 @@ class Plan:
         """Everything that is trained: what cells start from, and the cells."""
         return [*self.initials, *self.cells]
 
-    def keeps_checkpoints(self, cell: CellPlan) -> bool:
-        """Whether another run starts from more than the best weights of this one."""
-        starting = (run for run in self.runs() if run.start is not None and run.start.path == cell.path)
+    def keeps_checkpoints(self, cell: CellPlan, among: Sequence[CellPlan] | None = None) -> bool:
+        """Whether another run (one of `among`, where given) starts from more than the best weights of this one."""
+        starting = (
+            run
+            for run in (self.runs() if among is None else among)
+            if run.start is not None and run.start.path == cell.path
+        )
         return any(run.recipe.init.weights == "last" or run.recipe.init.optimiser for run in starting)
 
     def store_path(self, cell: CellPlan) -> Path | None:
