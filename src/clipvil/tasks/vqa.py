@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +14,20 @@ from torch.nn import functional
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.metrics.vqa import Mode
-from clipvil.models.outputs import AnswerOutput, supervised
+from clipvil.models.outputs import supervised
 from clipvil.records import Question
 from clipvil.tasks.base import Prediction, Scores
+from clipvil.tasks.picture_text import MODELS, PictureText, forward
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
-from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
+from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
 
-# Model name -> module with build(settings, words=, answers=, channels=, vectors=).
-# What forward returns: see clipvil.models.outputs.
-MODELS = {
-    "pythia": "clipvil.models.pythia",
-    "mcan": "clipvil.models.mcan",
-    "movie_mcan": "clipvil.models.movie_mcan",
-}
+__all__ = ["MODELS", "TOP", "Vqa", "VqaSettings", "answer_probabilities", "check_complete"]
+
 TOP = 5
 
 
@@ -57,7 +51,7 @@ class VqaSettings:
     `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
 
-class Vqa:
+class Vqa(PictureText):
     """The task `vqa`. Records are `Question`s; the batch holds word rows, cells and soft targets."""
 
     name = "vqa"
@@ -67,14 +61,14 @@ class Vqa:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
         self.top = TOP
-        self.words: Vocabulary | None = None
+        self.max_tokens = self.settings.max_tokens
         self.answers: AnswerVocabulary | None = None
-        self._forget()
+        super().__init__()
 
     def prepare(self, train: Sequence[Question]) -> None:
         """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
         chosen = self.settings
-        self._forget()
+        self.forget()
         self.words = (
             Vocabulary.load(chosen.words)
             if chosen.words
@@ -100,39 +94,16 @@ class Vqa:
         """Take back both vocabularies. Raises DataError when they are not there."""
         self.words = Vocabulary.from_json(assets.get("words"))
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
-        self._forget()
+        self.forget()
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A fresh model: `model["name"]` picks it, the rest are its sizes. Starts from torch's global seed."""
-        words, answers = self._vocabularies()
-        name = model.get("name", "pythia")
-        if name not in MODELS:
-            raise RecipeError(f"unknown model '{name}' for the task vqa; choose one of {', '.join(MODELS)}")
-        vectors = word_vectors(words, self.settings.vectors) if self.settings.vectors else None
-        module: nn.Module = importlib.import_module(MODELS[name]).build(
-            model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
-        )
-        _check_cells(module, name, encoder)
-        return module
+        _, answers = self._vocabularies()
+        return self.build_model(model, encoder, classes=len(answers), vectors=self.settings.vectors)
 
     def collate(self, records: Sequence[Question], features: FeatureSource) -> dict[str, Tensor]:
-        """One batch: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they apply
-
-        mask (B, N) bool, boxes (B, N, 4) of regions (shares of the picture) and targets (B, answers) float32 (only when
-        every record has answers).
-        """
-        grids = features.batch([record.image_id for record in records])
-        encoded = [self._encode(record.question) for record in records]
-        batch = {
-            "question": torch.tensor([rows for rows, _ in encoded], dtype=torch.int64),
-            "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
-            "cells": grids.cells,
-            "shapes": grids.shapes,
-        }
-        if grids.mask is not None:
-            batch["mask"] = grids.mask
-        if grids.boxes is not None:
-            batch["boxes"] = grids.boxes
+        """One batch: what `inputs` gives, and targets (B, answers) float32 (only when every record has answers)."""
+        batch = self.inputs([r.question for r in records], [r.image_id for r in records], features)
         if all(record.answers for record in records):
             batch["targets"] = self._targets(records)
         return batch
@@ -144,7 +115,7 @@ class Vqa:
         targets = batch["targets"]
         losses = [
             functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
-            for logits in supervised(_forward(model, batch))
+            for logits in supervised(forward(model, batch))
         ]
         return torch.stack(losses).sum()
 
@@ -155,7 +126,7 @@ class Vqa:
         Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
         """
         _, answers = self._vocabularies()
-        best, index = answer_probabilities(_forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
+        best, index = answer_probabilities(forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
             top = tuple((answers.spelled(place), value) for place, value in zip(places, values, strict=True))
@@ -182,22 +153,15 @@ class Vqa:
         """
         write_results(predictions, path)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop what was worked out from other vocabularies: rows of questions, targets of answer lists."""
-        self._encoded: dict[str, tuple[list[int], int]] = {}
+        super().forget()
         self._soft: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
     def _vocabularies(self) -> tuple[Vocabulary, AnswerVocabulary]:
-        if self.words is None or self.answers is None:
+        if self.answers is None:
             raise UsageError("the task vqa has no vocabularies yet; call prepare or restore first")
-        return self.words, self.answers
-
-    def _encode(self, question: str) -> tuple[list[int], int]:
-        found = self._encoded.get(question)
-        if found is None:
-            words, _ = self._vocabularies()
-            found = self._encoded[question] = words.encode(question, self.settings.max_tokens)
-        return found
+        return self._words(), self.answers
 
     def _targets(self, records: Sequence[Question]) -> Tensor:
         _, answers = self._vocabularies()
@@ -233,28 +197,6 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
     extra = next((key for key in said if key not in asked), None)
     if extra is not None:
         raise DataError(f"a prediction for question {extra}, which is not among the questions")
-
-
-def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
-    # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
-    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
-    output: AnswerOutput = model(
-        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
-    )
-    return output
-
-
-def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
-    """Refuse what a model cannot make of regions, which lie in no grid. Raises RecipeError."""
-    if encoder.cells == "grid":
-        return
-    if "boxes" not in inspect.signature(module.forward).parameters:
-        raise RecipeError(f"the model {name} reads grids, and {encoder.name} has regions; choose another model")
-    if encoder.cells == "regions" and getattr(getattr(module, "config", None), "cell_positions", False):
-        raise RecipeError(
-            f"'model.cell_positions' needs to know where cells lie, and the regions of {encoder.name} came without "
-            "boxes; set it to false"
-        )
 
 
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:

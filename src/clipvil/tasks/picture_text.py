@@ -1,0 +1,113 @@
+"""What tasks share that ask a text about a picture and choose among classes: words, features, and the models."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from clipvil.encoders.base import EncoderSpec
+from clipvil.errors import RecipeError, UsageError
+from clipvil.models.outputs import AnswerOutput
+from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
+
+if TYPE_CHECKING:
+    from clipvil.features.base import FeatureSource
+
+# Model name -> module with build(settings, words=, answers=, channels=, vectors=).
+# What forward returns: see clipvil.models.outputs.
+MODELS = {
+    "pythia": "clipvil.models.pythia",
+    "mcan": "clipvil.models.mcan",
+    "movie_mcan": "clipvil.models.movie_mcan",
+}
+
+
+class PictureText:
+    """The base of such tasks. A task sets `words` when it is prepared or restored, and then calls `forget`."""
+
+    name = ""
+    max_tokens = MAX_TOKENS
+
+    def __init__(self) -> None:
+        self.words: Vocabulary | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was worked out from other words."""
+        self._encoded: dict[str, tuple[list[int], int]] = {}
+
+    def build_model(
+        self, model: Mapping[str, Any], encoder: EncoderSpec, *, classes: int, vectors: str | None
+    ) -> nn.Module:
+        """A fresh model: `model["name"]` picks it, the rest are its sizes. Starts from torch's global seed.
+
+        `vectors` is a file of word vectors to start the word table from.
+        """
+        words = self._words()
+        name = model.get("name", "pythia")
+        if name not in MODELS:
+            raise RecipeError(f"unknown model '{name}' for the task {self.name}; choose one of {', '.join(MODELS)}")
+        table = word_vectors(words, vectors) if vectors else None
+        module: nn.Module = importlib.import_module(MODELS[name]).build(
+            model, words=len(words), answers=classes, channels=encoder.grid_channels, vectors=table
+        )
+        _check_cells(module, name, encoder)
+        return module
+
+    def inputs(self, texts: Sequence[str], image_ids: Sequence[str], features: FeatureSource) -> dict[str, Tensor]:
+        """What a model reads: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
+
+        apply mask (B, N) bool and boxes (B, N, 4) of regions (shares of the picture).
+        """
+        grids = features.batch(image_ids)
+        encoded = [self._encode(text) for text in texts]
+        batch = {
+            "question": torch.tensor([rows for rows, _ in encoded], dtype=torch.int64),
+            "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
+            "cells": grids.cells,
+            "shapes": grids.shapes,
+        }
+        if grids.mask is not None:
+            batch["mask"] = grids.mask
+        if grids.boxes is not None:
+            batch["boxes"] = grids.boxes
+        return batch
+
+    def _words(self) -> Vocabulary:
+        if self.words is None:
+            raise UsageError(f"the task {self.name} has no vocabularies yet; call prepare or restore first")
+        return self.words
+
+    def _encode(self, text: str) -> tuple[list[int], int]:
+        found = self._encoded.get(text)
+        if found is None:
+            found = self._encoded[text] = self._words().encode(text, self.max_tokens)
+        return found
+
+
+def forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
+    """What a model makes of a batch that `PictureText.inputs` made."""
+    # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
+    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
+    output: AnswerOutput = model(
+        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
+    )
+    return output
+
+
+def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
+    """Refuse what a model cannot make of regions, which lie in no grid. Raises RecipeError."""
+    if encoder.cells == "grid":
+        return
+    if "boxes" not in inspect.signature(module.forward).parameters:
+        raise RecipeError(f"the model {name} reads grids, and {encoder.name} has regions; choose another model")
+    if encoder.cells == "regions" and getattr(getattr(module, "config", None), "cell_positions", False):
+        raise RecipeError(
+            f"'model.cell_positions' needs to know where cells lie, and the regions of {encoder.name} came without "
+            "boxes; set it to false"
+        )
