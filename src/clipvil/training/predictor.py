@@ -15,7 +15,7 @@ from clipvil.errors import CheckpointError, StoreError, UsageError
 from clipvil.features.base import FeatureSource, GridBatch
 from clipvil.images.normalise import normalise
 from clipvil.images.resize import policy
-from clipvil.records import Question
+from clipvil.records import Entailment, Question
 from clipvil.tasks.base import Task
 from clipvil.training.evaluation import evaluating
 from clipvil.training.inputs import BLIND, encoder_of, other_encoder
@@ -27,6 +27,8 @@ from clipvil.training.run_files import read_json, read_recipe
 
 Answers: TypeAlias = "list[tuple[str, float]]"
 _ONE = "picture"
+# What may be asked of a picture, each made of an id, the picture and a text.
+_ASKED: dict[type, type] = {Question: Question, Entailment: Entailment}
 _AT_ONCE = 64
 """Questions about one picture that are answered at once."""
 
@@ -73,7 +75,8 @@ class Predictor:
 
     def _predict(self, picture: Picture, questions: Sequence[str], top: int) -> list[Answers]:
         source = self._features(picture)
-        records = [Question(str(number), _ONE, text) for number, text in enumerate(questions)]
+        record = _ASKED[self.task.record_type]
+        records = [record(str(number), _ONE, text) for number, text in enumerate(questions)]
         device = next(iter(self.model.parameters())).device
         before = getattr(self.task, "top", None)
         if before is not None:
@@ -139,7 +142,7 @@ def load(run: str | Path) -> Predictor:
     recipe = read_recipe(run)
     result = read_json(run / "result.json")
     task, model, assets = restore(run, recipe)
-    if task.record_type is not Question:
+    if task.record_type not in _ASKED:
         raise UsageError(f"{run}: the task {recipe.task} does not answer questions about pictures")
     spec = EncoderSpec(**assets["encoder"])
     encoder = None
