@@ -29,6 +29,8 @@ FIELDS = {
 class PairSequence(Sequence[Entailment]):
     """Pairs that are made when they are asked for, out of `kept`."""
 
+    key = "pair_id"
+
     def __init__(self, kept: QuestionSequence) -> None:
         self.kept = kept
 

@@ -275,26 +275,29 @@ def overlap(train: Sequence[Any], other: Sequence[Any]) -> dict[str, int]:
     """How many records of another split stand in the training split too, and how many of its pictures.
 
     Judging a model on what it was trained on is the commonest way to a number that is too good. Records count as the
-    same when all their fields agree. Of questions that are made when asked for, only those whose ids stand in both
+    same when all their fields agree. Of records that are made when asked for, only those whose ids stand in both
     splits are made, one by one: a set of all of VQA v2's would cost a gigabyte.
     """
-    from clipvil.datasets.columns import QuestionSequence, column_of
+    from clipvil.datasets.columns import column_of
 
     pictures = set(column_of(train, "image_id"))
     shared = len(set(column_of(other, "image_id")) & pictures)
-    if not (isinstance(train, QuestionSequence) and isinstance(other, QuestionSequence)):
+    key = getattr(train, "key", None)
+    if key is None or getattr(other, "key", None) != key:
         records = set(train)
         return {"records": sum(record in records for record in other), "pictures": shared}
-    asked = set(other.column("question_id"))
+    if not shared:
+        return {"records": 0, "pictures": 0}
+    asked = set(column_of(other, key))
     places: dict[str, list[int]] = {}
-    for place, question_id in enumerate(train.column("question_id")):
-        if question_id in asked:
-            places.setdefault(question_id, []).append(place)
+    for place, record_id in enumerate(column_of(train, key)):
+        if record_id in asked:
+            places.setdefault(record_id, []).append(place)
     same = 0
-    for place, question_id in enumerate(other.column("question_id")):
-        if question_id in places:
-            record = other.record(place)
-            same += any(train.record(there) == record for there in places[question_id])
+    for place, record_id in enumerate(column_of(other, key)):
+        if record_id in places:
+            record = other[place]
+            same += any(train[there] == record for there in places[record_id])
     return {"records": same, "pictures": shared}
 
 
