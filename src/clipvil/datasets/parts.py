@@ -207,12 +207,14 @@ def picture_files(request: Request, default: str) -> Callable[[str], str]:
     template = request.text("template", default)
 
     def fill(image: str) -> str:
-        try:
-            name = template.format(int(image) if image.isdecimal() else image)
-        except (ValueError, IndexError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"the template {template!r} does not fit picture {image} ({error})", field="template"
-            ) from None
-        return os.path.join(folder, name)  # noqa: PTH118 - as above
+        return os.path.join(folder, filled(template, image))  # noqa: PTH118 - as above
 
     return fill
+
+
+def filled(template: str, image: str) -> str:
+    """The file name of a picture; an id of digits alone is a number to the template."""
+    try:
+        return template.format(int(image) if image.isdecimal() else image)
+    except (ValueError, IndexError, KeyError, AttributeError) as error:
+        raise DataError(f"the template {template!r} does not fit picture {image} ({error})", field="template") from None

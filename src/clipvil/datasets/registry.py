@@ -32,6 +32,10 @@ _FORMATS = {
     "custom_captions": "clipvil.datasets.custom_captions",
     "mini_captions": "clipvil.datasets.mini_captions",
     "mini_snli_ve": "clipvil.datasets.mini_snli_ve",
+    "mini_gqa": "clipvil.datasets.mini_gqa",
+    "mini_lxmert": "clipvil.datasets.mini_lxmert",
+    "lxmert": "clipvil.datasets.lxmert",
+    "mixed": "clipvil.datasets.mixed",
 }
 
 
