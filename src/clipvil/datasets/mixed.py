@@ -21,6 +21,8 @@ members that call different pictures alike need a `prefix`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -65,10 +67,14 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
 
     if sum(len(dataset.records) for _, dataset, _ in members) < KEPT_FROM:
         folder = None
-    about = [[source, dataset.fingerprint, list(ids.items())] for source, dataset, ids in members if folder]
+    about = [[source, dataset.fingerprint, _digest(ids)] for source, dataset, ids in members if folder]
     options = {"table": TABLE_VERSION, "members": about}
     records = cached_as("mixed", [], build, PretrainingSequence.of, options=options, folder=folder, smallest=0)
     return Dataset("mixed", split, records, Pictures({image: files[image] for image in records.image_ids()}))
+
+
+def _digest(ids: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(list(ids.items())).encode("ascii")).hexdigest()
 
 
 _Member = tuple[str, Dataset, dict[str, str]]

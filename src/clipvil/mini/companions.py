@@ -21,9 +21,11 @@ from clipvil.errors import DataError, UsageError
 from clipvil.files import atomic_write, atomic_write_json
 from clipvil.mini import corpora
 from clipvil.mini.corpora import Corpus
-from clipvil.mini.hypotheses import hypotheses
 from clipvil.mini.captions import captions
+from clipvil.mini.gqa import gqa_questions
+from clipvil.mini.hypotheses import hypotheses
 from clipvil.mini.world import scene
+from clipvil.text.answers import soft_scores
 
 MANIFEST = "companions.json"
 PAIRS = {"train": 6, "val": 4, "test": 4, "shifted": 4}
@@ -118,5 +120,51 @@ def _write_snli_ve(path: Path, split: str, count: int, seed: int) -> None:
             stream.write(json.dumps(row, sort_keys=True).encode("ascii") + b"\n")
 
 
-_WRITERS: dict[str, Callable[[Path, str, int, int], None]] = {"snli_ve": _write_snli_ve}
-_VERSIONS = {"snli_ve": 1}
+def gqa_file(split: str, count: int, seed: int) -> dict[str, Any]:
+    """The content of `gqa_<split>.json`: question id -> question."""
+    return {
+        key: question
+        for index in range(count)
+        for key, question in gqa_questions(scene(seed, split, index), corpora.image_id(split, index), split)
+    }
+
+
+def lxmert_file(split: str, count: int, seed: int) -> list[dict[str, Any]]:
+    """The content of `lxmert_<split>.json`: captions, VQA questions with soft labels, balanced GQA questions."""
+    asked, answered = corpora.vqa_files(split, count, seed)
+    by_picture: dict[int, list[tuple[str, dict[str, float]]]] = {}
+    for question, annotation in zip(asked["questions"], answered["annotations"], strict=True):
+        scores = soft_scores([one["answer"] for one in annotation["answers"]])
+        label = {answer: round(score, 2) for answer, score in scores.items() if score >= 0.005}
+        by_picture.setdefault(question["image_id"], []).append((question["question"], label))
+    rows = []
+    for index in range(count):
+        key, view = corpora.image_id(split, index), scene(seed, split, index)
+        vqa = by_picture.get(key, [])
+        gqa = [
+            (one["question"], {one["answer"]: 1.0}) for _, one in gqa_questions(view, key, split) if one["isBalanced"]
+        ]
+        rows.append(
+            {
+                "img_id": str(key),
+                "sentf": {"mscoco": captions(view), "vqa": [text for text, _ in vqa], "gqa": [text for text, _ in gqa]},
+                "labelf": {"vqa": [label for _, label in vqa], "gqa": [label for _, label in gqa]},
+            }
+        )
+    return rows
+
+
+def _write_gqa(path: Path, split: str, count: int, seed: int) -> None:
+    atomic_write_json(path, gqa_file(split, count, seed), indent=None)
+
+
+def _write_lxmert(path: Path, split: str, count: int, seed: int) -> None:
+    atomic_write_json(path, lxmert_file(split, count, seed), indent=None)
+
+
+_WRITERS: dict[str, Callable[[Path, str, int, int], None]] = {
+    "gqa": _write_gqa,
+    "snli_ve": _write_snli_ve,
+    "lxmert": _write_lxmert,
+}
+_VERSIONS = {"gqa": 1, "snli_ve": 1, "lxmert": 1}
