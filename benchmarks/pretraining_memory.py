@@ -2,11 +2,11 @@
 
     python benchmarks/pretraining_memory.py [--sentences 2000000] [--workers 4] [--batches 400] [--out FOLDER]
 
-Writes a synthetic corpus (50 sentences a picture, a third of them questions with answers; empty files stand for the
+Writes a synthetic corpus (50 sentences a picture, a third of them questions with answers; empty files stand for
 pictures), then starts two fresh processes one after the other. Each opens the corpus through its data section, builds
-the answer table, and reads batches of 512 pairs at random places with a mismatched sentence for half of them and a drawn
-answer, in forked workers of a DataLoader. The first start parses the JSON, the second finds the table in the cache.
-All processes are looked at every 50 ms:
+the answer table, and reads batches of 512 pairs at random places with a mismatched sentence for half of them and a
+drawn answer, in forked workers of a DataLoader. The first start parses the JSON, the second finds the table in the
+cache. All processes are looked at every 50 ms:
 
 - `pss_mb`: the largest sum of proportional set sizes of the workers and the main process: pages that several of them
   map (the table, torch's libraries) count once; must stay below 1500,
@@ -14,8 +14,8 @@ All processes are looked at every 50 ms:
 - `rss_mb`: the largest sum of the workers' resident set sizes, where shared pages count once a worker: for comparison,
 - `main_rss_mb`: the largest resident set size of the main process, parsing included,
 - `imports_s`: from the start of the process until torch is imported, which takes as long without any corpus,
-- `opened_s`, `first_batch_s`: from then on until the corpus is open, and until the first batch is there; the second start
-  must have its first batch within 5 s.
+- `opened_s`, `first_batch_s`: from then on until the corpus is open, and until the first batch is there; the second
+  start must have its first batch within 5 s.
 
 One line a start in benchmarks/results/pretraining_memory.csv; exits 1 when a limit is passed.
 """
@@ -66,7 +66,10 @@ def write_corpus(folder: Path, sentences: int) -> None:
             label = [{rng.choice(answers): 1.0, rng.choice(answers): 0.3} for _ in range(asked)]
             item: dict[str, Any] = {
                 "img_id": name,
-                "sentf": {"vg": [sentence() for _ in range(PER_PICTURE - asked)], "vqa": [sentence() for _ in range(asked)]},
+                "sentf": {
+                    "vg": [sentence() for _ in range(PER_PICTURE - asked)],
+                    "vqa": [sentence() for _ in range(asked)],
+                },
                 "labelf": {"vqa": label},
             }
             stream.write((",\n" if number else "") + json.dumps(item))
@@ -126,13 +129,13 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Sample every 50 ms."""
         while not self._ended.wait(0.05):
-            main, *others = ([memory(pid)] if pid == self.pid else [memory(pid)] for pid in family(self.pid))
-            workers = [value for (value,) in others if value]
+            main, *workers = [memory(pid) for pid in family(self.pid)]
+            workers = [value for value in workers if value]
             now = {
                 "rss": sum(value["rss"] for value in workers),
                 "private": sum(value["private"] for value in workers),
-                "pss": sum(value["pss"] for value in [*workers, *([main[0]] if main[0] else [])]),
-                "main_rss": main[0].get("rss", 0),
+                "pss": sum(value["pss"] for value in [*workers, *([main] if main else [])]),
+                "main_rss": main.get("rss", 0),
             }
             self.peaks = {key: max(value, now[key]) for key, value in self.peaks.items()}
 

@@ -42,8 +42,8 @@ class Question:
 class Entailment:
     """One hypothesis about one picture (SNLI-VE); label is entailment, neutral or contradiction.
 
-    An empty label means that the corpus gives none. `premise` is the caption that the hypothesis was written about, which
-    no model is shown; `annotators` are the labels of single people, as many as there are.
+    An empty label means that the corpus gives none. `premise` is the caption that the hypothesis was written about,
+    which no model is shown; `annotators` are the labels of single people, as many as there are.
     """
 
     pair_id: str

@@ -153,9 +153,9 @@ class Assembler:
         return self._groups[key]
 
     def _baselines_of(self, task: TaskPlan, split: str, runs: Mapping[str, Runs]) -> list[Baseline]:
-        """Chance and majority for tasks scored by VQA accuracy or by the accuracy of entailment labels; nothing before a
+        """Chance and majority for tasks scored by VQA accuracy or by that of entailment labels.
 
-        run says how it was scored.
+        Nothing before a run says how it was scored.
         """
         scored = next((run.scores[split] for by_seed in runs.values() for run in by_seed.values()), None)
         if scored is None or scored.metric not in (METRIC, ENTAILMENT_METRIC):

@@ -179,7 +179,9 @@ def breakdown_section(results: Results, task: TaskInfo) -> Html | None:
 def _breakdown(results: Results, task: TaskInfo, split: str) -> Html | None:
     """A dot plot of the groups where encoders differ most, and all groups as a table."""
     rows = results.ranked(task.name, split)
-    heading = next((h for h in ("question_type", "answer_type", "label") if any(h in row.breakdowns for row in rows)), None)
+    heading = next(
+        (h for h in ("question_type", "answer_type", "label") if any(h in row.breakdowns for row in rows)), None
+    )
     if heading is None:
         return None
     groups = _groups(results, rows, heading)

@@ -39,7 +39,12 @@ SMALLEST = 4 << 20
 _SAMPLES, _SAMPLE = 16, 1 << 16
 # A file written in the same instant in which it was recorded may be written once more without its time moving on.
 _TICK_NS = 2_000_000_000
-_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype("u1"), "U32": np.dtype("<u4"), "U64": np.dtype("<u8"), "F64": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype("u1"),
+    "U32": np.dtype("<u4"),
+    "U64": np.dtype("<u8"),
+    "F64": np.dtype("<f8"),
+}
 
 
 def cache_folder(choice: Any = None) -> Path | None:

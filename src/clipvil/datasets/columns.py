@@ -91,8 +91,8 @@ class QuestionBuilder:
 class QuestionSequence(Sequence[Question]):
     """Questions that are made when they are asked for.
 
-    `key` is the field that tells records apart. `identity` names what was read (a hash over source files and choice of rows), empty when unknown; `fingerprints` is
-    a folder in which hashes over the records are remembered by identity.
+    `key` is the field that tells records apart. `identity` names what was read (a hash over source files and choice of
+    rows), empty when unknown; `fingerprints` is a folder in which hashes over the records are remembered by identity.
     """
 
     key = "question_id"

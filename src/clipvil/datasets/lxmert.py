@@ -16,10 +16,10 @@ A file is a list of one object a picture: `img_id`, `sentf` ({source: [sentence,
 into memory (see `cache` for the folder, and `pretraining`).
 
 `images` is one folder, or folders by how ids begin (the longest beginning that fits; "" takes the rest). Pictures are
-`<img_id>.jpg`, or as `template` says. All pictures are looked for when a split is opened: with `missing: error` (default)
-one that is not there is an error, with `missing: allow` its sentences are left out, with a count on stderr; the records'
-`missing` names those pictures, and `missing_list: FILE` writes them down, one a line. `sources: [mscoco, vqa]` takes
-sentences of those sources alone.
+`<img_id>.jpg`, or as `template` says. All pictures are looked for when a split is opened: with `missing: error` (the
+default) one that is not there is an error, with `missing: allow` its sentences are left out, with a count on stderr;
+the records' `missing` names those pictures, and `missing_list: FILE` writes them down, one a line. `sources: [mscoco,
+vqa]` takes sentences of those sources alone.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def _places(entry: Mapping[str, Any], root: Path, where: str) -> Any:
         start = next((start for start in starts if image_id.startswith(start)), None)
         if start is None:
             raise DataError(
-                f"no folder for the picture {image_id}", field=f"{where}.images", fix="add one under the beginning of its id"
+                f"no folder for the picture {image_id}",
+                field=f"{where}.images",
+                fix="add one under the beginning of its id",
             )
         return os.path.join(folders[start], filled(template, image_id))  # noqa: PTH118 - 180,000 Paths take seconds
 
@@ -204,7 +206,8 @@ def _present(
         raise DataError(
             f"{len(missing)} of {len(pictures)} pictures of the split '{split}' are not there: {some}",
             file=pictures[missing[0]],
-            fix="look at 'images' and 'template'" + ("" if rule == "allow" else ", or go on without them by missing: allow"),
+            fix="look at 'images' and 'template'"
+            + ("" if rule == "allow" else ", or go on without them by missing: allow"),
         )
     gone = set(missing)
     names = records.column("image_id")
@@ -219,7 +222,7 @@ def _present(
 
 
 def absent(pictures: Mapping[str, str]) -> list[str]:
-    """The ids whose file is not there. Every folder is listed once: asking file by file takes minutes over a network."""
+    """The ids whose file is not there. Folders are listed once: asking file by file takes minutes over a network."""
     folders: dict[str, set[str]] = {}
     out = []
     for image_id, path in pictures.items():

@@ -1,8 +1,8 @@
 """GQA questions in the miniature world: written on first use in GQA's format, then read by that very reader.
 
-Data section: `format: mini_gqa`, `root` (where the world is or will be), optional `sizes` (pictures a split) and `seed`, as
-for the format `mini`. Only balanced questions are read; those that they entail stand in the same files, for
-consistency: read them with the format `gqa` and score them with `clipvil score gqa`.
+Data section: `format: mini_gqa`, `root` (where the world is or will be), optional `sizes` (pictures a split) and
+`seed`, as for the format `mini`. Only balanced questions are read; those that they entail stand in the same files,
+for consistency: read them with the format `gqa` and score them with `clipvil score gqa`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pre-training pairs in the miniature world: written on first use in LXMERT's format, then read by that very reader.
 
-Data section: `format: mini_lxmert`, `root` (where the world is or will be), optional `sizes` (pictures a split) and `seed`, as
-for the format `mini`. There are the splits train and val alone: no picture of a test split is pre-trained on.
-`sources` ([mscoco, vqa, gqa]) takes some of the sources.
+Data section: `format: mini_lxmert`, `root` (where the world is or will be), optional `sizes` (pictures a split) and
+`seed`, as for the format `mini`. There are the splits train and val alone: no picture of a test split is pre-trained
+on. `sources` ([mscoco, vqa, gqa]) takes some of the sources.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     """Read one split, writing the world when `root` holds none. Raises as the format `mini` does."""
     names = split_names(data)
     if split not in names:
-        raise DataError(f"there is no split '{split}'", fix=f"this miniature world is pre-trained on {', '.join(names)}")
+        raise DataError(
+            f"there is no split '{split}'", fix=f"this miniature world is pre-trained on {', '.join(names)}"
+        )
     mini.ensure_companion(_world(data), split, "lxmert")
     entry: dict[str, Any] = {
         "pairs": f"lxmert_{split}.json",

@@ -51,7 +51,7 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     if not entries or not all(isinstance(entry, Mapping) for entry in entries):
         raise DataError(f"the split '{split}' must be a list of members with 'data'", field=where)
     files: dict[str, str] = {}
-    members = []
+    members: list[_Member] = []
     for number, entry in enumerate(entries):
         members += _members(entry, data, split, f"{where}[{number}]", files)
     folder = cache_folder(data.get("cache"))
@@ -117,7 +117,9 @@ def _pairs(dataset: Dataset, source: str) -> Iterator[PretrainingPair]:
             if record.caption.strip():
                 yield PretrainingPair("", record.image_id, record.caption, source)
         elif isinstance(record, Question):
-            yield PretrainingPair("", record.image_id, record.question, source, tuple(soft_scores(record.answers).items()))
+            yield PretrainingPair(
+                "", record.image_id, record.question, source, tuple(soft_scores(record.answers).items())
+            )
         elif isinstance(record, PretrainingPair):
             yield record
         else:

@@ -161,7 +161,9 @@ def _reader(corpus: Any, entry: Mapping[str, Any], where: str) -> ModuleType:
             f"the recipe's {where} section names the format {name!r}", fix=f"known are {', '.join(_READERS)}"
         )
     if _NOUNS.get(name) != _NOUNS.get(corpus):
-        raise DataError(f"the recipe's {where} section mixes the format {name!r} into {corpus!r}, which it does not fit")
+        raise DataError(
+            f"the recipe's {where} section mixes the format {name!r} into {corpus!r}, which it does not fit"
+        )
     module = importlib.import_module(_READERS[name])
     known(entry, (*module.ENTRIES, *COMMON), where)
     return module

@@ -43,11 +43,11 @@ _SPOOL = 1 << 20
 
 
 class _Column:
-    """Values that are appended one by one, kept in a file without a name: what is not finished leaves nothing behind."""
+    """Values that are appended one by one, into a file without a name: what is not finished leaves nothing behind."""
 
     def __init__(self, code: str, folder: Path | None) -> None:
         self.code, self.count = code, 0
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the column
         self._buffer = array(code)
 
     def append(self, value: Any) -> None:
@@ -314,7 +314,9 @@ def _piece(text: npt.NDArray[np.uint8], ends: npt.NDArray[np.uint64], place: int
 
 
 def _lengths(ends: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    return np.diff(ends.astype(np.int64), prepend=0)
+    out: npt.NDArray[np.int64] = ends.astype(np.int64)
+    out[1:] -= out[:-1].copy()
+    return out
 
 
 def _hash(arrays: Arrays) -> str:

@@ -77,9 +77,7 @@ def entailment_scores(said: Mapping[str, str], pairs: Sequence[Entailment], *, s
     for key, label in gold.items():
         confusion[label][said[key]] += 1
     known = [c.f1.value for c in classes.values() if c.f1.n]
-    return EntailmentScores(
-        measured(list(gold), list(hit.values())), sum(known) / len(known), classes, confusion, hit
-    )
+    return EntailmentScores(measured(list(gold), list(hit.values())), sum(known) / len(known), classes, confusion, hit)
 
 
 def _gold(pairs: Sequence[Entailment]) -> dict[str, str]:

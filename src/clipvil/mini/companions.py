@@ -20,8 +20,8 @@ from typing import Any
 from clipvil.errors import DataError, UsageError
 from clipvil.files import atomic_write, atomic_write_json
 from clipvil.mini import corpora
-from clipvil.mini.corpora import Corpus
 from clipvil.mini.captions import captions
+from clipvil.mini.corpora import Corpus
 from clipvil.mini.gqa import gqa_questions
 from clipvil.mini.hypotheses import hypotheses
 from clipvil.mini.world import scene

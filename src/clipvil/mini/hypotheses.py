@@ -5,8 +5,8 @@ looked for in the picture:
 
 - **entailment**: the picture shows just one such thing, and it is as the hypothesis says;
 - **contradiction**: the picture shows just one such thing, and it is not so;
-- **neutral**: the picture shows no such thing. A picture is a view of a larger world; what is said of a thing outside it
-  may be true or not.
+- **neutral**: the picture shows no such thing. A picture is a view of a larger world; what is said of a thing outside
+  of it may be true or not.
 
 A hypothesis that fits several things of a picture is not asked about that picture. In every split each sentence is
 written once with each of the three labels, or twice with each, and so on. So nothing that knows the sentence alone can

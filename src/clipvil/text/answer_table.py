@@ -1,18 +1,18 @@
-"""The answers that CLIP-ViL_p is pre-trained to choose from (LXMERT's 9,500), and how to find other tasks' answers there.
+"""The answers that CLIP-ViL_p is pre-trained to choose from (LXMERT's 9,500), and other tasks' answers among them.
 
-The published table is a JSON list of {"ans": text, "dsets": [source, ...]} in alphabetical order; an answer's class is its
-place. Where the file is absent, a table is built from the pre-training corpus itself (`build`): LXMERT did not publish
-the rule by which it chose its answers, so that one is ours.
+The published table is a JSON list of {"ans": text, "dsets": [source, ...]} in alphabetical order; an answer's class is
+its place. Where the file is absent, a table is built from the pre-training corpus itself (`build`): LXMERT did not
+publish the rule by which it chose its answers, so that one is ours.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipvil.datasets.base import Row, parse_json, read_text
 from clipvil.errors import DataError
 from clipvil.files import atomic_write_json
 
@@ -30,8 +30,8 @@ SAME = {
 def normalise(answer: str) -> str:
     """An answer as the table writes it (published rule).
 
-    In this order: lower case; without one final dot, and then without blanks at the ends; without "a ", "an ", "the " at
-    the front, each looked for once, and blanks after each that was found; one to ten as digits, grey as gray.
+    In this order: lower case; without one final dot, and then without blanks at the ends; without "a ", "an ", "the "
+    at the front, each looked for once, and blanks after each that was found; one to ten as digits, grey as gray.
     """
     text = answer.lower()
     if text.endswith("."):
@@ -64,7 +64,9 @@ class AnswerTable:
     def __init__(self, answers: Iterable[str], sources: Iterable[Collection[str]] | None = None) -> None:
         """Raises DataError for an empty table or an answer that stands twice."""
         self.answers = tuple(answers)
-        given = tuple(frozenset(one) for one in sources) if sources is not None else (frozenset[str](),) * len(self.answers)
+        given = (
+            tuple(frozenset(one) for one in sources) if sources is not None else (frozenset[str](),) * len(self.answers)
+        )
         if len(given) != len(self.answers):
             raise DataError(f"{len(self.answers)} answers but {len(given)} lists of sources")
         self.sources = given
@@ -82,22 +84,11 @@ class AnswerTable:
 
         Raises DataError naming file, row and field.
         """
-        value = parse_json(read_text(path), file=path)
-        if not isinstance(value, list):
-            raise DataError("must hold a list of answers with their sources", file=path)
-        answers, given, rows = [], [], {}  # type: list[str], list[list[str]], dict[str, int]
-        for number, item in enumerate(value, start=1):
-            row = Row(item, path, number)
-            answer, names = row.text("ans", empty=True), row.raw("dsets")
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise row.error("must be a list of names", "dsets")
-            if rows.setdefault(answer, number) != number:
-                raise row.error(f"the answer {answer!r} already stands in row {rows[answer]}", "ans")
-            answers.append(answer)
-            given.append(names)
-        if not answers:
-            raise DataError("holds no answers", file=path)
-        table = cls(answers, given)
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"cannot be read as an answer table ({error})", file=path) from None
+        table = cls.from_json(value, file=path)
         return table if sources is None else table.only(sources)
 
     @classmethod
@@ -123,17 +114,21 @@ class AnswerTable:
         return cls(sorted(kept), [where[answer] for answer in sorted(kept)])
 
     @classmethod
-    def from_json(cls, value: Any) -> AnswerTable:
-        """Take back what `to_json` returned. Raises DataError for anything else."""
-        if not isinstance(value, list) or not all(
-            isinstance(item, dict)
-            and isinstance(item.get("ans"), str)
-            and isinstance(item.get("dsets"), list)
-            and all(isinstance(name, str) for name in item["dsets"])
-            for item in value
-        ):
-            raise DataError("an answer table must be a list of objects with 'ans' and 'dsets'")
-        return cls([item["ans"] for item in value], [item["dsets"] for item in value])
+    def from_json(cls, value: Any, *, file: str | Path | None = None) -> AnswerTable:
+        """Take back what `to_json` returned. Raises DataError naming row and field (and `file`) for anything else."""
+        if not isinstance(value, list) or not value:
+            raise DataError("must hold a list of answers with their sources", file=file)
+        rows: dict[str, int] = {}
+        for number, item in enumerate(value, start=1):
+            answer, names = (item.get("ans"), item.get("dsets")) if isinstance(item, dict) else (None, None)
+            if not isinstance(answer, str):
+                raise DataError("must be a string", file=file, row=number, field="ans")
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise DataError("must be a list of names", file=file, row=number, field="dsets")
+            if rows.setdefault(answer, number) != number:
+                what = f"the answer {answer!r} already stands in row {rows[answer]}"
+                raise DataError(what, file=file, row=number, field="ans")
+        return cls(rows, [item["dsets"] for item in value])
 
     def to_json(self) -> list[dict[str, Any]]:
         """The content of the published kind of file."""
