@@ -75,6 +75,7 @@ class ClipVilPSource:
             (body + r"visn_fc\.box_(fc|layer_norm)\..*", "the branch for boxes, which the original makes but never runs"),
             (body + r"visual_model\.(?!visual\.).*", "CLIP's text tower, overwritten with noise and never run"),
             (re.escape(DECODER), "the word table under a second name"),
+            (r"cls\..*", "a head of pre-training, which the recipe's task has not"),
         )
 
     def sizes(self, state: Mapping[str, Tensor]) -> Sizes:
