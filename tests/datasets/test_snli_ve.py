@@ -96,7 +96,7 @@ def test_parts_and_lists_of_ids(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="holds no pairs"):
         load({**base, "dev": {"pairs": "more.jsonl", "exclude": "pictures.txt"}}, "dev")
-    with pytest.raises(DataError, match="pair 0.jpg#0r1e stands in two parts of the split 'train'"):
+    with pytest.raises(DataError, match=r"pair 0\.jpg#0r1e stands in two parts of the split 'train'"):
         load({**base, "train": [{"pairs": "train.jsonl"}] * 2}, "train")
     with pytest.raises(DataError, match="1 of 1 ids belong to no pair of the split: 103"):
         load({**base, "train": {"pairs": "train.jsonl", "ids": "pictures.txt"}}, "train")

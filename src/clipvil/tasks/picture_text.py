@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import RecipeError, UsageError
 from clipvil.models.outputs import AnswerOutput
+from clipvil.tasks.settings import one_of
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
+from clipvil.text.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
@@ -24,7 +27,34 @@ MODELS = {
     "pythia": "clipvil.models.pythia",
     "mcan": "clipvil.models.mcan",
     "movie_mcan": "clipvil.models.movie_mcan",
+    "clip_vil_p": "clipvil.models.clip_vil_p_answers",
 }
+PIECES = ("clip_vil_p",)
+"""Models that read word pieces."""
+
+
+@dataclass(frozen=True)
+class WordSettings:
+    """What such a task's settings say about words."""
+
+    max_tokens: int = MAX_TOKENS
+    min_word_count: int = 1
+    tokenizer: str = "words"
+    """`words`, or `wordpiece`: what clip_vil_p reads ([CLS] and [SEP] count among its `max_tokens`; published: 20)."""
+    words: str | None = None
+    """A vocabulary file instead of the training texts' words; of word pieces also a folder or a name, as
+    bert-base-uncased: see `clipvil.text.wordpiece.WordPiece.load`."""
+    vectors: str | None = None
+    """Pretrained word vectors (GloVe text file) to start the word table from."""
+
+
+def check_words(settings: WordSettings) -> None:
+    """Raise RecipeError for choices about words that do not go together."""
+    one_of(settings.tokenizer, ("words", "wordpiece"), "tokenizer")
+    if settings.tokenizer == "wordpiece" and settings.vectors:
+        raise RecipeError("'task_settings.vectors' are of whole words; they do not go with the tokenizer wordpiece")
+    if settings.max_tokens < 1:
+        raise RecipeError("'task_settings.max_tokens' must be at least 1")
 
 
 class PictureText:
@@ -34,12 +64,24 @@ class PictureText:
     max_tokens = MAX_TOKENS
 
     def __init__(self) -> None:
-        self.words: Vocabulary | None = None
+        self.words: Vocabulary | WordPiece | None = None
         self.forget()
 
     def forget(self) -> None:
         """Drop what was worked out from other words."""
         self._encoded: dict[str, tuple[list[int], int]] = {}
+
+    def learn_words(self, texts: Iterable[str], settings: WordSettings) -> None:
+        """The vocabulary of the training texts, or the one of the named file."""
+        kind = WordPiece if settings.tokenizer == "wordpiece" else Vocabulary
+        self.words = (
+            kind.load(settings.words) if settings.words else kind.build(texts, min_count=settings.min_word_count)
+        )
+
+    def restore_words(self, value: Any, settings: WordSettings) -> None:
+        """The vocabulary of `assets`. Raises DataError when it is not there."""
+        kind = WordPiece if settings.tokenizer == "wordpiece" else Vocabulary
+        self.words = kind.from_json(value)
 
     def build_model(
         self, model: Mapping[str, Any], encoder: EncoderSpec, *, classes: int, vectors: str | None
@@ -52,7 +94,13 @@ class PictureText:
         name = model.get("name", "pythia")
         if name not in MODELS:
             raise RecipeError(f"unknown model '{name}' for the task {self.name}; choose one of {', '.join(MODELS)}")
-        table = word_vectors(words, vectors) if vectors else None
+        pieces = isinstance(words, WordPiece)
+        if pieces != (name in PIECES):
+            raise RecipeError(
+                f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; "
+                f"set task_settings.tokenizer to {'wordpiece' if name in PIECES else 'words'}"
+            )
+        table = word_vectors(words, vectors) if vectors and isinstance(words, Vocabulary) else None
         module: nn.Module = importlib.import_module(MODELS[name]).build(
             model, words=len(words), answers=classes, channels=encoder.grid_channels, vectors=table
         )
@@ -78,7 +126,7 @@ class PictureText:
             batch["boxes"] = grids.boxes
         return batch
 
-    def _words(self) -> Vocabulary:
+    def _words(self) -> Vocabulary | WordPiece:
         if self.words is None:
             raise UsageError(f"the task {self.name} has no vocabularies yet; call prepare or restore first")
         return self.words

@@ -16,31 +16,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clipvil.encoders.base import EncoderSpec
-from clipvil.errors import DataError, RecipeError
+from clipvil.errors import DataError
 from clipvil.metrics.entailment import LABELS
 from clipvil.models.outputs import supervised
 from clipvil.records import Entailment
 from clipvil.tasks.base import Prediction, Scores
 from clipvil.tasks.entailment_scores import METRIC, by_pair, score_labels, write_labels
-from clipvil.tasks.picture_text import PictureText, forward
+from clipvil.tasks.picture_text import PictureText, WordSettings, check_words, forward
 from clipvil.tasks.settings import read_settings
-from clipvil.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
 
 
 @dataclass(frozen=True)
-class EntailmentSettings:
+class EntailmentSettings(WordSettings):
     """A recipe's `task_settings`."""
 
     max_tokens: int = 20
     """Hypotheses of SNLI-VE have 7.4 words on average and 56 at most."""
-    min_word_count: int = 1
-    words: str | None = None
-    """A vocabulary file instead of the training hypotheses' words."""
-    vectors: str | None = None
-    """Pretrained word vectors (GloVe text file) to start the word table from."""
 
 
 class VisualEntailment(PictureText):
@@ -55,19 +49,13 @@ class VisualEntailment(PictureText):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(EntailmentSettings, settings, self.name)
-        if self.settings.max_tokens < 1:
-            raise RecipeError("'task_settings.max_tokens' must be at least 1")
+        check_words(self.settings)
         self.max_tokens = self.settings.max_tokens
         super().__init__()
 
     def prepare(self, train: Sequence[Entailment]) -> None:
         """Learn the words from the training hypotheses, or read them from the named file."""
-        chosen = self.settings
-        self.words = (
-            Vocabulary.load(chosen.words)
-            if chosen.words
-            else Vocabulary.build((pair.hypothesis for pair in train), min_count=chosen.min_word_count)
-        )
+        self.learn_words((pair.hypothesis for pair in train), self.settings)
         self.forget()
 
     def assets(self) -> dict[str, Any]:
@@ -76,7 +64,7 @@ class VisualEntailment(PictureText):
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back the words. Raises DataError when they are not there, or the classes are others."""
-        self.words = Vocabulary.from_json(assets.get("words"))
+        self.restore_words(assets.get("words"), self.settings)
         labels = assets.get("labels")
         if labels != list(LABELS):
             raise DataError(f"must be {list(LABELS)}, not {labels}", field="labels")

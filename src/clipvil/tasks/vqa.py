@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clipvil.encoders.base import EncoderSpec
-from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.errors import DataError, UsageError
 from clipvil.metrics.vqa import Mode
 from clipvil.models.outputs import supervised
 from clipvil.records import Question
 from clipvil.tasks.base import Prediction, Scores
-from clipvil.tasks.picture_text import MODELS, PictureText, forward
+from clipvil.tasks.picture_text import MODELS, PictureText, WordSettings, check_words, forward
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
-from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary
+from clipvil.text.vocabulary import Vocabulary
+from clipvil.text.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
@@ -32,15 +33,9 @@ TOP = 5
 
 
 @dataclass(frozen=True)
-class VqaSettings:
+class VqaSettings(WordSettings):
     """A recipe's `task_settings`."""
 
-    max_tokens: int = MAX_TOKENS
-    min_word_count: int = 1
-    words: str | None = None
-    """A vocabulary file instead of the training questions' words."""
-    vectors: str | None = None
-    """Pretrained word vectors (GloVe text file) to start the word table from."""
     answers: str | None = None
     """A file with one answer a line (`answers_vqa.txt`) instead of the training answers."""
     top_answers: int = PUBLISHED_ANSWERS - 1
@@ -69,11 +64,7 @@ class Vqa(PictureText):
         """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
         chosen = self.settings
         self.forget()
-        self.words = (
-            Vocabulary.load(chosen.words)
-            if chosen.words
-            else Vocabulary.build((r.question for r in train), min_count=chosen.min_word_count)
-        )
+        self.learn_words((record.question for record in train), chosen)
         self.answers = (
             AnswerVocabulary.load(chosen.answers, exact=chosen.mode == "exact")
             if chosen.answers
@@ -92,7 +83,7 @@ class Vqa(PictureText):
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back both vocabularies. Raises DataError when they are not there."""
-        self.words = Vocabulary.from_json(assets.get("words"))
+        self.restore_words(assets.get("words"), self.settings)
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
         self.forget()
 
@@ -158,7 +149,7 @@ class Vqa(PictureText):
         super().forget()
         self._soft: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
-    def _vocabularies(self) -> tuple[Vocabulary, AnswerVocabulary]:
+    def _vocabularies(self) -> tuple[Vocabulary | WordPiece, AnswerVocabulary]:
         if self.answers is None:
             raise UsageError("the task vqa has no vocabularies yet; call prepare or restore first")
         return self._words(), self.answers
@@ -202,6 +193,5 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:
     chosen = read_settings(VqaSettings, settings, "vqa")
     one_of(chosen.mode, MODES, "mode")
-    if chosen.max_tokens < 1:
-        raise RecipeError("'task_settings.max_tokens' must be at least 1")
+    check_words(chosen)
     return chosen

@@ -2,14 +2,14 @@
 
 The published table is a JSON list of {"ans": text, "dsets": [source, ...]} in alphabetical order; an answer's class is
 its place. Where the file is absent, a table is built from the pre-training corpus itself (`build`): LXMERT did not
-publish the rule by which it chose its answers, so that one is ours.
+publish the rule by which it chose its answers, so that one is ours. `clipvil.models.answer_transplant` takes over the
+head that was trained on a table.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ SAME = {
 }  # fmt: skip
 
 
-def normalise(answer: str) -> str:
+def normalised(answer: str) -> str:
     """An answer as the table writes it (published rule).
 
     In this order: lower case; without one final dot, and then without blanks at the ends; without "a ", "an ", "the "
@@ -40,22 +40,6 @@ def normalise(answer: str) -> str:
         if text.startswith(article):
             text = text[len(article) :].strip()
     return SAME.get(text, text)
-
-
-@dataclass(frozen=True)
-class Transplant:
-    """Where the rows of a new answer head come from: `rows[i]` is the row of the table for the i-th answer, or None.
-
-    A row that is None starts at zero, as published.
-    """
-
-    rows: tuple[int | None, ...]
-    missing: tuple[str, ...]
-
-    @property
-    def found(self) -> int:
-        """How many answers stand in the table."""
-        return sum(row is not None for row in self.rows)
 
 
 class AnswerTable:
@@ -95,7 +79,7 @@ class AnswerTable:
     def build(
         cls, counts: Mapping[str, Mapping[str, int]], *, top: int = PUBLISHED_SIZE, min_count: int = 1
     ) -> AnswerTable:
-        """The answers, as `normalise` writes them, that most questions have among their labels; alphabetical order.
+        """The answers, as `normalised` writes them, that most questions have among their labels; alphabetical order.
 
         `counts` is source -> answer -> questions, as `PretrainingSequence.answer_counts` gives it. Of equals the first
         in the alphabet are kept. This rule is ours: the published one is not known.
@@ -104,7 +88,7 @@ class AnswerTable:
         where: dict[str, set[str]] = {}
         for source, by_answer in counts.items():
             for raw, count in by_answer.items():
-                answer = normalise(raw)
+                answer = normalised(raw)
                 if answer:
                     total[answer] = total.get(answer, 0) + count
                     where.setdefault(answer, set()).add(source)
@@ -152,7 +136,7 @@ class AnswerTable:
 
     def find(self, answer: str) -> int | None:
         """The class of an answer, normalised first; None when it is not in the table."""
-        return self._index.get(normalise(answer))
+        return self._index.get(normalised(answer))
 
     def targets(self, labels: Iterable[tuple[str, float]]) -> tuple[tuple[int, float], ...]:
         """(class, score) of the labels that are in the table and score above 0; empty means: no target.
@@ -173,8 +157,3 @@ class AnswerTable:
             if point < 0:
                 return place
         return targets[-1][0]
-
-    def transplant(self, answers: Sequence[str]) -> Transplant:
-        """For each answer of another task's head, the class here of the same answer."""
-        rows = tuple(self.find(answer) for answer in answers)
-        return Transplant(rows, tuple(a for a, row in zip(answers, rows, strict=True) if row is None))
