@@ -1,4 +1,4 @@
-"""The official-format miniatures of VQA v2 and GQA, with their real pictures, through the ordinary commands."""
+"""The official-format miniatures of VQA v2, GQA and SNLI-VE, with their real pictures, through the ordinary commands."""
 
 from __future__ import annotations
 
@@ -63,3 +63,26 @@ def test_gqa_trains_scores_and_submits(tmp_path: Path, capsys: pytest.CaptureFix
     (row,) = json.loads((run / "submission_gqa_testdev.json").read_text())
     assert row.keys() == {"questionId", "prediction"}
     capsys.readouterr()
+
+
+@pytest.mark.filterwarnings("ignore:mini/random")
+def test_snli_ve_trains_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, run = shared("data", "formats", "snli_ve"), tmp_path / "run"
+    splits = [f"data.{name}={{pairs: sample_pairs.jsonl, images: images}}" for name in ("train", "val", "test")]
+    line = ["train", "snli_ve/pythia", f"data.root={root}", *splits, *SMALL, "--out", str(run)]
+    assert main(line) == 0
+    result = json.loads((run / "result.json").read_text())
+    assert result["metric"] == "entailment_accuracy"
+    assert result["data"]["train"]["records"] == 16
+    said = f"--predictions={run / 'predictions_test.jsonl'}"
+    annotations = f"--annotations={root / 'sample_pairs.jsonl'}"
+    assert main(["score", "entailment", annotations, said, "--json", str(tmp_path / "out.json")]) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["overall"] == pytest.approx(result["scores"]["test"]["overall"]["value"], abs=0.005)
+    assert len(report["per_pair"]) == 16
+    counts = {gold: sum(row.values()) for gold, row in report["confusion"].items()}
+    assert counts == {"contradiction": 4, "entailment": 6, "neutral": 6}
+    picture = next((root / "images").glob("2248275918*"))
+    assert main(["predict", str(run), "--image", str(picture), "--text", "A toddler sleeps."]) == 0
+    printed = capsys.readouterr().out
+    assert all(label in printed for label in counts)

@@ -51,11 +51,9 @@ def write_companion(corpus: Corpus, kind: str) -> None:
     The same world gives the same bytes. Files appear whole; one that is missing, damaged or of another world is written
     again.
     """
-    wanted = {
-        "version": _VERSIONS[kind],
-        "world": {"version": corpora.VERSION, "seed": corpus.seed, "sizes": corpus.sizes},
-    }
     splits = splits_of(kind, corpus.sizes)
+    world = {"version": corpora.VERSION, "seed": corpus.seed, "sizes": corpus.sizes}
+    wanted = {"version": _VERSIONS[kind], "world": world}
     there = _read(corpus.root)
     entry = there.get(kind)
     if isinstance(entry, dict) and {k: entry.get(k) for k in wanted} == wanted and _whole(corpus.root, kind, entry):
