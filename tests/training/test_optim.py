@@ -49,7 +49,9 @@ def test_constant_stays() -> None:
 def test_each_optimiser_moves_the_weights_with_the_rate_it_is_given(name: str, kind: str) -> None:
     layer = nn.Linear(3, 1)
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
-    optimiser = create_optimiser(OptimiserChoice(name=name, lr=0.5), {**dict(layer.named_parameters()), "frozen": frozen})  # type: ignore[arg-type]
+    optimiser = create_optimiser(
+        OptimiserChoice(name=name, lr=0.5), {**dict(layer.named_parameters()), "frozen": frozen}
+    )  # type: ignore[arg-type]
     assert type(optimiser).__name__ == kind
     before = layer.weight.detach().clone()
     layer(torch.ones(1, 3)).sum().backward()

@@ -25,7 +25,7 @@ from clipvil.training.metric_log import MetricLog
 from clipvil.training.optim import create_optimisers
 from clipvil.training.randomness import deterministic
 from clipvil.training.recipe import Recipe
-from clipvil.training.sampler import create_sampler
+from clipvil.training.sampling import create_sampler
 from clipvil.training.update import Gradients
 
 

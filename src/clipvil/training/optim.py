@@ -6,10 +6,12 @@ import bisect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from clipvil.training.bert_adam import BertAdamW
 from clipvil.training.recipe import OptimiserChoice, Recipe, ScheduleChoice, ScheduleShape
 
 TRUNK = "trunk."
@@ -70,8 +72,10 @@ def create_optimisers(recipe: Recipe, model: nn.Module) -> Optimisers:
     rest = {name: parameter for name, parameter in named.items() if name not in trunk}
     shape = recipe.trunk.schedule
     schedule = _over(shape, recipe.schedule.steps) if shape else recipe.schedule
-    chosen = (("model", rest, recipe.optimiser, recipe.schedule),)
-    chosen += (("trunk", trunk, recipe.trunk.optimiser or recipe.optimiser, schedule),)
+    chosen = (
+        ("model", rest, recipe.optimiser, recipe.schedule),
+        ("trunk", trunk, recipe.trunk.optimiser or recipe.optimiser, schedule),
+    )
     return Optimisers(
         Part(name, create_optimiser(choice, parameters), choice.lr, schedule)
         for name, parameters, choice, schedule in chosen
@@ -96,7 +100,9 @@ def create_optimiser(choice: OptimiserChoice, parameters: Mapping[str, nn.Parame
     groups = [group for group in groups if group["params"]]
     if choice.name == "sgd":
         return torch.optim.SGD(groups, lr=choice.lr, momentum=choice.momentum, weight_decay=choice.weight_decay)
-    kinds = {"adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    kinds: dict[str, Any] = {
+        "adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "bert_adamw": BertAdamW
+    }  # fmt: skip
     return kinds[choice.name](
         groups, lr=choice.lr, betas=choice.betas, eps=choice.eps, weight_decay=choice.weight_decay
     )

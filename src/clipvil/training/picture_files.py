@@ -1,16 +1,17 @@
 """Looking at all pictures before training: which can be used, how they are resized, and keeping them resized.
 
-    pictures/
-        index.json       shapes and boxes of usable pictures, what failed; a hash of what it was made from
-        pixels.bin       resized pictures one after the other, uint8 (3, H, W) each (`pictures.keep: disk` alone)
-        failures.jsonl   the pictures that cannot be used, and why
+pictures/
+    index.json       shapes and boxes of usable pictures, what failed; a hash of what it was made from
+    pixels.bin       resized pictures one after the other, uint8 (3, H, W) each (`pictures.keep: disk` alone)
+    failures.jsonl   the pictures that cannot be used, and why
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,19 +61,21 @@ def open_pictures(
     paths = {image_id: path for dataset in datasets.values() for image_id, path in dataset.pictures.items()}
     ready = partial(_prepare, rule=rule, preprocess=encoder.preprocess, stride=encoder.stride)
     folder = Path(recipe.features.store) if recipe.features.store else out / FOLDER
-    key = _key(paths, rule, encoder)
-    index = PictureIndex.read(folder / "index.json", key)
-    choice = recipe.pictures
-    if index is not None and choice.keep == "disk" and not _fits(folder, index, choice.keep_mb):
+    key, stamps = _key(rule, encoder), {image_id: _stamp(path) for image_id, path in paths.items()}
+    index, choice = PictureIndex.read(folder / "index.json", key, stamps), recipe.pictures
+    room = choice.keep_mb * 2**20
+    if index is not None and choice.keep == "disk" and not _fits(folder, index, room):
         index = None
-    if index is None or (retry_failed and index.failures):
-        kept_on_disk = choice.keep_mb * 2**20 if choice.keep == "disk" else 0
-        index = _look(folder, key, items, ready, kept_on_disk, workers=recipe.features.workers, quiet=quiet)
     kept: np.ndarray | None = None
+    if index is None or (retry_failed and index.failures):
+        memory = bytearray() if choice.keep == "memory" else None
+        decoded = _decoded(items, ready, recipe.features.workers, quiet)
+        index = _look(folder, key, stamps, decoded, room if choice.keep != "nowhere" else 0, memory)
+        kept = np.frombuffer(memory, dtype=np.uint8) if memory else None
+    elif choice.keep == "memory":
+        index, kept = _into_memory(index.only(items), items, ready, room, recipe.features.workers)
     if choice.keep == "disk" and index.kept:
         kept = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
-    elif choice.keep == "memory":
-        index, kept = _into_memory(index, items, ready, choice.keep_mb * 2**20, recipe.features.workers)
     return PictureSource(spec, index, items, ready, resize=rule.name, kept=kept)
 
 
@@ -80,63 +83,69 @@ def _prepare(item: ImageItem, *, rule: ResizePolicy, preprocess: object, stride:
     return prepare(item.read(), rule, preprocess, stride, where=item.where)  # type: ignore[arg-type]
 
 
-def _key(paths: Mapping[str, Path], rule: ResizePolicy, encoder: Encoder) -> str:
-    """Stands for all that the resized pictures depend on; of files, their place, size and time of change."""
+def _key(rule: ResizePolicy, encoder: Encoder) -> str:
+    """Stands for how pictures are resized."""
     about = {"resize": rule.name, "stride": encoder.stride, "preprocess": encoder.preprocess.to_json()}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for image_id, path in paths.items():
-        try:
-            status = path.stat()
-            stamp = [status.st_size, status.st_mtime_ns]
-        except (OSError, ValueError):
-            stamp = []
-        digest.update(json.dumps([image_id, str(path), stamp]).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> str:
+    """Stands for a file: its place, size and time of change."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return str(path)
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 def _look(
     folder: Path,
     key: str,
-    items: Mapping[str, ImageItem],
-    ready: Callable[[ImageItem], Resized],
-    keep: int,
-    *,
-    workers: int,
-    quiet: bool,
+    stamps: Mapping[str, str],
+    decoded: Iterable[tuple[ImageItem, Resized | Failure]],
+    room: int,
+    memory: bytearray | None,
 ) -> PictureIndex:
-    """Decode every picture once; the first usable ones, up to `keep` bytes, go into pixels.bin. The index comes last."""
+    """Go through all pictures once; the index is written last.
+
+    The first usable ones, up to `room` bytes, go into `memory` or else into pixels.bin.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     ids: list[str] = []
     shapes, boxes, failures = [], [], []
-    kept = room = 0
+    kept = size = 0
     with atomic_write(folder / "pixels.bin") as stream:
-        for item, found in _decoded(items, ready, workers, quiet):
+        for item, found in decoded:
             if isinstance(found, Failure):
-                failures.append(
-                    {"id": found.image_id, "path": found.where, "reason": found.reason, "message": found.message}
-                )
+                failures.append(found)
                 continue
             ids.append(item.image_id)
             shapes.append(found.pixels.shape[1:])
             boxes.append(found.visible)
-            room += found.pixels.numel()
-            if room <= keep:
-                stream.write(found.pixels.numpy().tobytes())
+            size += found.pixels.numel()
+            if size <= room:
                 kept += 1
-    if not kept:
+                data = found.pixels.numpy().tobytes()
+                if memory is None:
+                    stream.write(data)
+                else:
+                    memory += data
+    if memory is not None or not kept:
         (folder / "pixels.bin").unlink()
     with atomic_write(folder / "failures.jsonl") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in failures)
+        stream.write("".join(failure.to_line() for failure in failures).encode())
     index = PictureIndex(
         key,
         tuple(ids),
         np.asarray(shapes, dtype=np.int32).reshape(-1, 2),
         np.asarray(boxes, dtype=np.int32).reshape(-1, 4),
-        tuple(failures),
+        stamps,
+        {failure.id: failure.reason for failure in failures},
         kept,
     )
-    atomic_write_json(folder / "index.json", index.to_json(), indent=None)
+    on_disk = index if memory is None else replace(index, kept=0)
+    atomic_write_json(folder / "index.json", on_disk.to_json(), indent=None)
     return index
 
 
@@ -149,10 +158,10 @@ def _decoded(
             bar.update()
 
 
-def _fits(folder: Path, index: PictureIndex, megabytes: int) -> bool:
+def _fits(folder: Path, index: PictureIndex, room: int) -> bool:
     """Whether pixels.bin holds as much as is asked for now."""
     ends = index.ends()
-    wanted = int(np.searchsorted(ends, megabytes * 2**20, side="right"))
+    wanted = int(np.searchsorted(ends, room, side="right"))
     if not wanted:
         return True
     path = folder / "pixels.bin"
@@ -160,13 +169,11 @@ def _fits(folder: Path, index: PictureIndex, megabytes: int) -> bool:
 
 
 def _into_memory(
-    index: PictureIndex, items: Mapping[str, ImageItem], ready: Callable[[ImageItem], Resized], keep: int, workers: int
+    index: PictureIndex, items: Mapping[str, ImageItem], ready: Callable[[ImageItem], Resized], room: int, workers: int
 ) -> tuple[PictureIndex, np.ndarray]:
-    """The first pictures as bytes, up to `keep`: made before loader workers are forked, which then share them."""
-    from dataclasses import replace
-
+    """The first pictures as bytes, up to `room`: made before loader workers are forked, which then share them."""
     ends = index.ends()
-    count = int(np.searchsorted(ends, keep, side="right"))
+    count = int(np.searchsorted(ends, room, side="right"))
     flat = np.empty(int(ends[count - 1]) if count else 0, dtype=np.uint8)
     wanted = {image_id: items[image_id] for image_id in index.ids[:count]}
     for place, (_, found) in enumerate(_decoded(wanted, ready, workers, True)):

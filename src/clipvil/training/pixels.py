@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipvil.errors import StoreError
 from clipvil.features.base import GridBatch
-from clipvil.images.normalise import normalise
+from clipvil.images.canvas import normalise_canvas, picture_mask
 from clipvil.images.policy import Resized
 from clipvil.images.sources import ImageItem
 
@@ -37,71 +37,55 @@ class PixelBatch:
     rows: Tensor
 
     def normalised(self, preprocess: Preprocess) -> Tensor:
-        """The pixels as an encoder takes them, see `normalised`."""
-        return normalised(self.pixels, self.sizes, preprocess)
+        """The pixels as an encoder takes them, float32, exactly 0 beyond each canvas."""
+        return normalise_canvas(self.pixels, self.sizes, preprocess)
 
     def mask(self) -> Tensor:
         """(P, H, W) bool, True where a pixel shows the picture."""
-        height, width = self.pixels.shape[2:]
-        down, across = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
-        top, left, rows, columns = (side[:, None, None] for side in self.boxes.unbind(dim=1))
-        return (down >= top) & (down < top + rows) & (across >= left) & (across < left + columns)
-
-
-def normalised(pixels: Tensor, sizes: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 pixels (P, 3, H, W) as float32 for an encoder, exactly 0 beyond each canvas, as convolutions pad."""
-    out = normalise(pixels, preprocess)
-    height, width = out.shape[2:]
-    if bool((sizes == sizes.new_tensor([height, width])).all()):
-        return out
-    down = torch.arange(height, device=out.device)[None, :, None] < sizes[:, 0, None, None]
-    across = torch.arange(width, device=out.device)[None, None, :] < sizes[:, 1, None, None]
-    return out * (down & across)[:, None]
+        return picture_mask(self.pixels, self.boxes)
 
 
 @dataclass(frozen=True)
 class PictureIndex:
     """What is known of pictures before training: which can be used, and how each is resized.
 
-    `shapes` (n, 2) and `boxes` (n, 4) int32 belong to the usable pictures in order; `failures` are rows as in a feature
-    store's failures.jsonl. `kept` says how many of the first usable pictures stand resized in the file beside it.
+    `shapes` (n, 2) and `boxes` (n, 4) int32 belong to the usable pictures in order; `stamps` say of every picture, also
+    those that failed, which file it was; `failures` map those to the reason. `kept` says how many of the first usable
+    pictures are kept resized. `key` stands for how they were resized.
     """
 
     key: str
     ids: tuple[str, ...]
     shapes: np.ndarray
     boxes: np.ndarray
-    failures: tuple[Mapping[str, str], ...]
+    stamps: Mapping[str, str]
+    failures: Mapping[str, str]
     kept: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "key": self.key,
-            "ids": list(self.ids),
-            "shapes": self.shapes.tolist(),
-            "boxes": self.boxes.tolist(),
-            "failures": [dict(row) for row in self.failures],
-            "kept": self.kept,
-        }
+        return {**vars(self), "ids": list(self.ids), "shapes": self.shapes.tolist(), "boxes": self.boxes.tolist()}
 
     @classmethod
-    def read(cls, path: Path, key: str) -> PictureIndex | None:
-        """The index at a path if it is whole and of this key; else None, and the pictures are looked at again."""
+    def read(cls, path: Path, key: str, stamps: Mapping[str, str]) -> PictureIndex | None:
+        """The index at a path if it is whole, of this key, and knows these very files; else None."""
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(
-                value["key"],
-                tuple(value["ids"]),
-                np.asarray(value["shapes"], dtype=np.int32).reshape(-1, 2),
-                np.asarray(value["boxes"], dtype=np.int32).reshape(-1, 4),
-                tuple(value["failures"]),
-                int(value["kept"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            value["ids"] = tuple(value["ids"])
+            value["shapes"] = np.asarray(value["shapes"], dtype=np.int32).reshape(-1, 2)
+            value["boxes"] = np.asarray(value["boxes"], dtype=np.int32).reshape(-1, 4)
+            found = cls(**value)
+            whole = len(found.ids) == len(found.shapes) == len(found.boxes) >= found.kept >= 0
+            same = all(found.stamps.get(image_id) == stamp for image_id, stamp in stamps.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        whole = len(found.ids) == len(found.shapes) == len(found.boxes) and 0 <= found.kept <= len(found.ids)
-        return found if whole and found.key == key else None
+        return found if whole and same and found.key == key else None
+
+    def only(self, wanted: Container[str]) -> PictureIndex:
+        """The same without other pictures; none of them kept."""
+        rows = [row for row, image_id in enumerate(self.ids) if image_id in wanted]
+        ids = tuple(self.ids[row] for row in rows)
+        return replace(self, ids=ids, shapes=self.shapes[rows], boxes=self.boxes[rows], kept=0)
 
     def ends(self) -> np.ndarray:
         """Where the bytes of each picture end in a file of all of them (int64)."""
@@ -131,9 +115,20 @@ class PictureSource:
         self._ends = index.ends()
         self.decoded = 0
         """Pictures decoded by this object in this process."""
+        self.told_in = "failures.jsonl of the folder pictures"
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._rows
+
+    def describe(self) -> dict[str, Any]:
+        """What result.json says of the input."""
+        failed: dict[str, int] = {}
+        for reason in self.index.failures.values():
+            failed[reason] = failed.get(reason, 0) + 1
+        shapes = len(np.unique(self.index.shapes, axis=0))
+        return {"source": "pictures", "resize": self.resize, "pictures": len(self.index.ids), "shapes": shapes} | {
+            "failed": failed
+        }
 
     def batch(self, image_ids: Sequence[str]) -> GridBatch:
         """Raises StoreError: the model encodes the pictures itself."""
@@ -198,3 +193,11 @@ class PictureSource:
         if row is None:
             raise StoreError(f"picture '{image_id}' is unknown, or could not be read before training")
         return row
+
+
+def one_picture(spec: EncoderSpec, image_id: str, resized: Resized, resize: str) -> PictureSource:
+    """A source of one picture that is at hand."""
+    pixels = resized.pixels.numpy()
+    shape = np.asarray([pixels.shape[1:]], dtype=np.int32)
+    index = PictureIndex("", (image_id,), shape, np.asarray([resized.visible], dtype=np.int32), {}, {}, kept=1)
+    return PictureSource(spec, index, {}, lambda item: resized, resize=resize, kept=pixels.reshape(-1))

@@ -71,11 +71,12 @@ class FeatureChoice(_Section):
 class OptimiserChoice(_Section):
     """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it.
 
-    `no_decay` names what weight decay leaves alone: parts of parameter names, as published for BERT (`bias`,
-    `LayerNorm.weight`), and `vectors` for every parameter of one dimension (biases and the scales of norms).
+    `bert_adamw` is AdamW as transformers 3.3.1 had it, which CLIP-ViL_p was trained with. `no_decay` names what weight
+    decay leaves alone: parts of parameter names, as published for BERT (`bias`, `LayerNorm.weight`), and `vectors` for
+    every parameter of one dimension (biases and the scales of norms).
     """
 
-    name: Literal["adamax", "adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamax", "adamw", "adam", "sgd", "bert_adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -127,8 +128,8 @@ class TrunkChoice(_Section):
 
     `trained: false` encodes pictures with fixed weights. `optimiser` and `schedule` are the encoder's own, or those of
     the rest where they are left out. `batch_norm`: `frozen` normalises by the statistics that came with the weights
-    and never changes them (its scales and shifts are trained), `sync` by those of the micro-batches of all processes
-    together, `per_device` by those of one micro-batch in one process, as published. `checkpointing` keeps no
+    and changes nothing of it, `sync` normalises by the statistics of the micro-batches of all processes together,
+    `per_device` by those of one micro-batch in one process, as published. `checkpointing` keeps no
     activations inside the encoder's blocks and computes them again on the way back: less memory, a third more work.
     """
 
@@ -144,12 +145,15 @@ class PictureChoice(_Section):
 
     `sentences` is the most records of one picture that follow each other in an epoch, so that one encoding serves
     them. `aspects` sorts pictures by height / width into that many groups on either side of 1 (squares among the
-    portraits), and a micro-batch holds one group; 0 mixes them. `keep` says where resized pictures stay, up to
-    `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder `features.store`), or nowhere.
+    portraits), and a micro-batch holds one group; 0 mixes them. `padding`: the cells of what the resize policy put
+    around a picture (`clipvil-pretrain`) are `masked`, or `visible` to the model, as published. `keep` says where
+    resized pictures stay, up to `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder
+    `features.store`), or nowhere.
     """
 
     sentences: int = Field(default=1, gt=0)
     aspects: int = Field(default=1, ge=0, le=32)
+    padding: Literal["masked", "visible"] = "masked"
     keep: Literal["nowhere", "memory", "disk"] = "memory"
     keep_mb: int = Field(default=1024, ge=0)
 
@@ -159,10 +163,11 @@ class TrainingChoice(_Section):
 
     `batch_size` is that of all processes together. `micro_batch` is how many records go through the model at once
     (None: the process's whole share of the batch); the gradients of an update are summed over micro-batches and
-    processes, and what a micro-batch holds does not depend on the number of processes. `evaluate_every` steps the model is judged on the validation split
-    and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
-    `checkpoint_every` asks for further checkpoints between evaluations. `threads` is the most CPU threads to compute
-    with (None: all cores): threads of a small model wait for each other longer than they compute.
+    processes, and what a micro-batch holds does not depend on the number of processes. Every
+    `evaluate_every` steps the model is judged on the validation split and a checkpoint is kept; after `patience`
+    evaluations without a better value training stops (None: never). `checkpoint_every` asks for further checkpoints
+    between evaluations. `threads` is the most CPU threads to compute with (None: all cores): threads of a small model
+    wait for each other longer than they compute.
     """
 
     batch_size: int = Field(default=64, gt=0)

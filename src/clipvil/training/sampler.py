@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clipvil.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from accelerate import Accelerator
-
-    from clipvil.features.base import FeatureSource
-    from clipvil.training.recipe import Recipe
-
-
-def create_sampler(
-    recipe: Recipe, records: Sequence[Any], features: FeatureSource, accelerator: Accelerator
-) -> CountedSampler:
-    """The sampler of a recipe for this process."""
-    batch, micro = recipe.training.batch_size, recipe.training.micro_batch
-    if micro is not None and batch % micro:
-        raise UsageError(f"training.batch_size {batch} is no multiple of training.micro_batch {micro}")
-    place = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    return CountedSampler(len(records), batch, recipe.seed, **place, parts=micro and batch // micro)
 
 
 class Sampler(Protocol):
@@ -80,7 +61,7 @@ class CountedSampler:
             raise UsageError(
                 f"training.batch_size {batch_size} does not divide among {world} processes: take a multiple of {world}"
                 if parts == world
-                else f"training.batch_size {batch_size} in {parts} micro-batches does not divide among {world} processes"
+                else f"{parts} micro-batches of training.batch_size {batch_size} do not divide among {world} processes"
             )
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
         self.parts = parts
@@ -129,3 +110,74 @@ class CountedSampler:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._epoch = lru_cache(maxsize=2)(self._permutation)
+
+
+class GroupedSampler(CountedSampler):
+    """A `CountedSampler` whose epochs are ordered so that micro-batches are cheap.
+
+    That is: pictures of one group, several records of a picture behind each other. Each epoch is a permutation again, so every record comes exactly once an epoch; the published sampler drops and
+    repeats some. Every run of `micro` records (positions k * micro to (k + 1) * micro of the stream) lies in one group,
+    but for what is left of each group at the end, fewer than `micro` records: these make up mixed runs, neighbouring
+    groups together, among them the one that reaches over the end of the epoch. Records of one picture are cut into
+    units of at most `sentences` at random, and units keep together as far as the runs' ends allow.
+    """
+
+    def __init__(
+        self,
+        groups: npt.NDArray[Any],
+        pictures: npt.NDArray[Any],
+        batch_size: int,
+        seed: int,
+        *,
+        micro: int,
+        sentences: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        parts: int | None = None,
+    ) -> None:
+        """`groups` (n,) and `pictures` (n,) are whole numbers for each record.
+
+        Raises UsageError as `CountedSampler`, and where runs of `micro` records do not make up the batch.
+        """
+        super().__init__(len(groups), batch_size, seed, rank=rank, world=world, parts=parts)
+        if batch_size % micro or micro % (batch_size // self.parts):
+            raise UsageError(f"runs of {micro} records do not fit batches of {batch_size} in {self.parts} parts")
+        self.groups, self.pictures = groups, pictures
+        self.micro, self.sentences = micro, sentences
+
+    def _positions(self, step: int, part: int) -> npt.NDArray[np.int64]:
+        each = self.batch_size // self.parts
+        start = step * self.batch_size + part * each
+        return np.arange(start, start + each)
+
+    def _permutation(self, epoch: int) -> npt.NDArray[Any]:
+        random = np.random.default_rng([self.seed, epoch])
+        row, counts = self._row(random)
+        head = -epoch * self.n % self.micro  # what the last run of the epoch before still wants
+        tail = (self.n - head) % self.micro
+        if head + tail > self.n:  # an epoch shorter than a run
+            return row
+        ends = np.cumsum(counts)
+        whole = [
+            row[end - count : end - count % self.micro].reshape(-1, self.micro)
+            for end, count in zip(ends, counts, strict=True)
+        ]
+        left = [row[end - count % self.micro : end] for end, count in zip(ends, counts, strict=True)]
+        runs = random.permutation(np.concatenate(whole))
+        if sum(map(len, left)) < head + tail:
+            left, runs = [runs[-1], *left], runs[:-1]
+        mixed = np.concatenate(left)
+        ahead, behind, rest = np.split(mixed, [head, head + tail])
+        runs = random.permutation(np.concatenate([runs, rest.reshape(-1, self.micro)]))
+        return np.concatenate([ahead, runs.ravel(), behind])
+
+    def _row(self, random: np.random.Generator) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """All records, group after group, units of a picture together; and how many each group has."""
+        order = np.lexsort((random.permutation(self.n), self.pictures))
+        same = self.pictures[order]
+        begins = np.flatnonzero(np.r_[True, same[1:] != same[:-1]])
+        within = np.arange(self.n) - np.repeat(begins, np.diff(np.r_[begins, self.n]))
+        unit = np.cumsum(within % self.sentences == 0) - 1
+        shuffled = random.permutation(int(unit[-1]) + 1)[unit]
+        groups = self.groups[order]
+        return order[np.lexsort((shuffled, groups))], np.unique(groups, return_counts=True)[1]

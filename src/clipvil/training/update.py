@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from clipvil.errors import UsageError
 from clipvil.tasks.base import Task
+from clipvil.tasks.losses import LossTerms
 from clipvil.training.evaluation import autocast
 from clipvil.training.loader import to_device
-from clipvil.training.losses import LossTerms
 from clipvil.training.randomness import seed_everything
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Gradients:
                 if isinstance(loss, LossTerms):
                     if weights is None:
                         weights = self._reduced(loss.weights, len(parts))
-                    names, each = loss.names, loss.sums / weights.clamp(min=1e-12) * self.accelerator.num_processes
+                    # Times the processes, because their gradients are averaged.
+                    names, each = loss.names, loss.over(weights) * self.accelerator.num_processes
                     objective, seen = each.sum(), each.detach()
                 else:
                     objective = loss if len(parts) == 1 else loss / len(parts)
