@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clipvil.convert.clip_vil_p import ClipVilPSource
-from clipvil.convert.clip_vil_p_folder import Released, take
 from clipvil.convert.clip_vil_p_encoder import write_encoder
+from clipvil.convert.clip_vil_p_folder import Released, take
 from clipvil.encoders.registry import create_encoder
 from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.grid_trunk import GridTrunk
@@ -40,7 +40,9 @@ def released(which: str, **options: object) -> Released:
     return take(state(which), {"heads": 4, **options})
 
 
-def with_trunk(which: str, *, norm: str = "frozen", checkpointing: bool = False) -> tuple[ClipVilPModel, ClipVilPSource]:
+def with_trunk(
+    which: str, *, norm: str = "frozen", checkpointing: bool = False
+) -> tuple[ClipVilPModel, ClipVilPSource]:
     """The recorded model with its own encoder as trunk, and what gives its parameters their published names."""
     found = released(which)
     model = found.model()

@@ -37,7 +37,9 @@ def test_the_plan_is_the_recorded_one() -> None:
 def test_the_head_and_its_logits_are_the_recorded_ones() -> None:
     value, expected = answers(), recorded("transplant")
     plan = plan_transplant([row["ans"] for row in value["all_ans"]], value["target_answers"])
-    old = {key.removeprefix("heads.answers."): t for key, t in released("pretrain").found.state.items() if "answers" in key}
+    old = {
+        key.removeprefix("heads.answers."): t for key, t in released("pretrain").found.state.items() if "answers" in key
+    }
     new = transplant_head(old, plan)
     for ours, theirs in (("hidden", "0"), ("norm", "2"), ("out", "3")):
         for leaf in ("weight", "bias"):

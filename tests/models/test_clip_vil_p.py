@@ -90,9 +90,7 @@ def test_fine_tuned_outputs_are_the_recorded_ones(name: str) -> None:
     model, _ = with_trunk("vqa")
     expected = case("vqa_cases", name)
     with torch.no_grad():
-        found = model.eval()(
-            expected["input_ids"], expected["attention_mask"], pixels=recorded("pixels")[name]
-        )
+        found = model.eval()(expected["input_ids"], expected["attention_mask"], pixels=recorded("pixels")[name])
     assert torch.allclose(found.sequence, expected["sequence_output"], atol=2e-5)
     assert torch.allclose(found.pooled, expected["pooled_output"], atol=2e-5)
     assert torch.allclose(found.logits, expected["logits"], atol=2e-5)
@@ -177,7 +175,7 @@ def test_too_few_real_cells_stay_masked() -> None:
 
 def test_the_pooler_has_a_tanh_only_where_it_should() -> None:
     given = batch(2, 2)
-    sequence, sane = read(small().eval(), given)
+    _, sane = read(small().eval(), given)
     _, published = read(small(behaviour="published").eval(), given)
     _, linear = read(small(pooler="linear").eval(), given)
     assert torch.allclose(published.tanh(), sane, atol=1e-6) and torch.allclose(published, linear, atol=1e-6)
@@ -205,7 +203,10 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 def test_a_larger_grid_is_stretched_over_the_table_or_refused() -> None:
-    sane, published = GridEmbeddings(SMALL, CHANNELS), GridEmbeddings(dataclasses.replace(SMALL, behaviour="published"), 8)
+    sane, published = (
+        GridEmbeddings(SMALL, CHANNELS),
+        GridEmbeddings(dataclasses.replace(SMALL, behaviour="published"), 8),
+    )
     shapes = torch.tensor([[1, 11]])
     placed = sane.place(torch.zeros(1, 11, CHANNELS), shapes)
     table = sane.columns.weight

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipvil.models.clip_vil_p_losses import answer_bce, counted_cross_entropy, entailment_loss, mask_words, pretraining_losses
+from clipvil.models.clip_vil_p_losses import (
+    answer_bce,
+    counted_cross_entropy,
+    entailment_loss,
+    mask_words,
+    pretraining_losses,
+)
 from tests.models.recorded_clip_vil_p import PRETRAIN_CASES, case
 
 
@@ -66,9 +72,7 @@ def test_entailment_counts_only_agreed_labels() -> None:
 def test_words_are_hidden_at_the_published_rates() -> None:
     tokens = torch.randint(5, 1000, (400, 20), generator=torch.Generator().manual_seed(0))
     tokens[:, 0], tokens[:, 18], tokens[:, 19] = 2, 3, 0
-    seen, labels = mask_words(
-        tokens, special=(0, 2, 3), mask=4, words=1000, generator=torch.Generator().manual_seed(1)
-    )
+    seen, labels = mask_words(tokens, special=(0, 2, 3), mask=4, words=1000, generator=torch.Generator().manual_seed(1))
     open_places = torch.zeros_like(tokens, dtype=torch.bool)
     open_places[:, 1:18] = True
     picked = labels != -1

@@ -149,7 +149,11 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(name: str, norm: str
 
 
 def test_blocks_are_found_in_any_network() -> None:
-    for name, count in (("mini/contrastive", 6), ("timm/vit_tiny_patch16_224:random", 12), ("torchvision/resnet18:random", 8)):
+    for name, count in (
+        ("mini/contrastive", 6),
+        ("timm/vit_tiny_patch16_224:random", 12),
+        ("torchvision/resnet18:random", 8),
+    ):
         trunk = GridTrunk(encoder(name))
         assert checkpoint_blocks(trunk.module, trunk._recompute) == count
 

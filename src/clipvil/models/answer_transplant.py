@@ -59,9 +59,7 @@ class Transplant:
         return f"{self.found} of {len(self.rows)} answers found in the old head, {len(self.missing)} start at zero"
 
 
-def plan_transplant(
-    old: Sequence[str], new: Sequence[str], *, write: Callable[[str], str] = normalised
-) -> Transplant:
+def plan_transplant(old: Sequence[str], new: Sequence[str], *, write: Callable[[str], str] = normalised) -> Transplant:
     """Find each of the `new` answers, as `write` puts it, among the `old` ones, which stand as they are.
 
     Raises DataError when an old answer stands twice: its row would be a matter of chance.

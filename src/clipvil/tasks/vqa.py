@@ -123,7 +123,9 @@ class Vqa:
                 f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; set task_settings.tokenizer to "
                 + ("wordpiece" if name in PIECES else "words")
             )
-        vectors = word_vectors(words, self.settings.vectors) if self.settings.vectors and not pieces else None
+        vectors = None
+        if self.settings.vectors and isinstance(words, Vocabulary):
+            vectors = word_vectors(words, self.settings.vectors)
         module: nn.Module = importlib.import_module(MODELS[name]).build(
             model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
         )
