@@ -71,7 +71,7 @@ def load_bert(model: ClipVilPModel, source: str | Path) -> BertReport:
     or a body tensor that is missing or misshapen.
     """
     folder = _folder(source)
-    state, config = _tensors(folder), _config(folder)
+    config, state = _config(folder), _tensors(folder)
     mine = model.config
     for ours, name in ((mine.heads, "num_attention_heads"), (mine.layers, "num_hidden_layers")):
         if config.get(name) != ours:

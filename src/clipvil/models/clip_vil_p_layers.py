@@ -80,7 +80,9 @@ class GridEmbeddings(nn.Module):
                 fix="choose a smaller resize policy, or behaviour: sane",
             )
         # A grid that is larger than the table is stretched over it.
-        scale = torch.where(size > known, (known - 1) / (size - 1).clamp(min=1), torch.ones_like(size, dtype=torch.float))
+        scale = torch.where(
+            size > known, (known - 1) / (size - 1).clamp(min=1), torch.ones_like(size, dtype=torch.float)
+        )
         exact = index * scale
         low = exact.floor().long().clamp(max=known - 1)
         share = (exact - low).unsqueeze(2).to(table.weight.dtype)
