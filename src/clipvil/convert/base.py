@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -18,13 +19,13 @@ class Sizes:
     """What the shapes of a state dict say: fields of the recipe's `model` section, and the sizes of its tables."""
 
     settings: Mapping[str, Any]
-    words: int
-    answers: int
+    tables: Mapping[str, int]
+    """Rows of each table that a vocabulary must fit, by the name that `build` takes it under: words, answers."""
     channels: int
 
 
-class Source(Protocol):
-    """A module that knows one kind of released checkpoint."""
+class Layout(Protocol):
+    """What knows the names and sizes of one kind of released checkpoint."""
 
     MODEL: str
     """Name of the model in the task (`model.name` of a recipe)."""
@@ -45,8 +46,27 @@ class Source(Protocol):
         """What the checkpoint calls our parameter or buffer `name`."""
         ...
 
-    def build(self, settings: Mapping[str, Any], *, words: int, answers: int, channels: int) -> nn.Module:
-        """The model of these settings."""
+    def build(self, settings: Mapping[str, Any], **sizes: int) -> nn.Module:
+        """The model of these settings; `sizes` are those of `Sizes.tables`, and channels."""
+        ...
+
+
+class Source(Layout, Protocol):
+    """A module that knows one kind of released checkpoint: its names, its task and its vocabularies.
+
+    One whose checkpoints hold more than a model over features has a function `convert` besides, which then does all.
+    """
+
+    TASK: str
+    """Name of the task whose model it is."""
+    VOCABULARIES: str
+    """The options that name its vocabularies, in words for messages."""
+
+    def assets(self, sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
+        """What the task restores, read from the vocabularies of the release; None where they are not given.
+
+        Raises UsageError for one that is missing or superfluous, DataError for one that does not fit the weights.
+        """
         ...
 
 
@@ -99,8 +119,7 @@ class Conversion:
             "complete": self.complete,
             "model": self.settings,
             "assumed": self.assumed,
-            "words": self.sizes.words,
-            "answers": self.sizes.answers,
+            **self.sizes.tables,
             "channels": self.sizes.channels,
             "used": self.used,
             "dropped": self.dropped,
@@ -110,7 +129,7 @@ class Conversion:
         }
 
 
-def translate(kind: Source, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> Conversion:
+def translate(kind: Layout, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> Conversion:
     """Give every tensor of a plain state dict (no prefix, no wrapper) our name.
 
     `options` are fields of the `model` section; those that no shape tells (the number of heads, dropout, padding) count
@@ -126,7 +145,7 @@ def translate(kind: Source, state: Mapping[str, Tensor], options: Mapping[str, A
     out = Conversion(settings, sizes)
     # Without memory: only names and shapes are asked for.
     with torch.device("meta"):
-        model = kind.build(settings, words=sizes.words, answers=sizes.answers, channels=sizes.channels)
+        model = kind.build(settings, **sizes.tables, channels=sizes.channels)
     out.assumed = {name: getattr(model.config, name) for name in kind.OPTIONS}
     for name, own in model.state_dict().items():
         _take(out, kind.source_name(name), name, own, state)
@@ -157,7 +176,7 @@ def _take(out: Conversion, key: str, name: str, own: Tensor, state: Mapping[str,
     out.state[name] = found.detach().to("cpu", torch.float32).reshape(own.shape).contiguous()
 
 
-def loaded(kind: Source, conversion: Conversion) -> nn.Module:
+def loaded(kind: Layout, conversion: Conversion) -> nn.Module:
     """The model with the translated weights.
 
     Raises CheckpointError naming the first key that is missing, misshapen or unknown.
@@ -165,6 +184,6 @@ def loaded(kind: Source, conversion: Conversion) -> nn.Module:
     if not conversion.complete:
         raise CheckpointError(f"the {kind.TITLE} does not fit: {conversion.problem()} ({conversion.counts()})")
     sizes = conversion.sizes
-    model = kind.build(conversion.settings, words=sizes.words, answers=sizes.answers, channels=sizes.channels)
+    model = kind.build(conversion.settings, **sizes.tables, channels=sizes.channels)
     model.load_state_dict(conversion.state)
     return model

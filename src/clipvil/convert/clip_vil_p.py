@@ -98,7 +98,7 @@ class ClipVilPSource:
             settings["heads"] = hidden // _HEAD_SIZE
         channels = state[self.source_name("body.grid.project.weight")].shape[1]
         answers = state[self.source_name("heads.answers.out.bias")].shape[0] if "answers" in self.heads else 0
-        return Sizes(settings, words, answers, channels)
+        return Sizes(settings, {"words": words, "answers": answers}, channels)
 
     def source_name(self, name: str) -> str:
         """What the checkpoint calls our parameter `name`. Raises KeyError for one that it does not have."""
@@ -110,8 +110,9 @@ class ClipVilPSource:
                     return prefix + match.expand(theirs) + "." + rest[match.end() :]
         raise KeyError(name)
 
-    def build(self, settings: Mapping[str, Any], *, words: int, answers: int, channels: int) -> ClipVilPModel:
-        """The model of these settings, without an encoder."""
+    def build(self, settings: Mapping[str, Any], **sizes: int) -> ClipVilPModel:
+        """The model of these settings, without an encoder; `sizes` are words, answers and channels."""
+        words, answers, channels = (sizes[name] for name in ("words", "answers", "channels"))
         return build_model(settings, words=words, channels=channels, answers=answers, heads=self.heads)
 
 
