@@ -83,7 +83,7 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
-    `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
+    `prepare_training`, `begin`, `at_epoch`, `estimate`, `continue_from` (see the functions of that name), `order` (see
     `reading_order`), `refuses` (see `refusal`), `loss_weights` (see `LossTerms`) and
     `adopt(model, initial: InitialRun) -> JSON report`, which takes over what it can of a run of another task.
     """
@@ -141,6 +141,12 @@ def units(task: Task, records: Sequence[Any]) -> Sequence[Any]:
     """
     own = getattr(task, "units", None)
     return records if own is None else cast("Sequence[Any]", own(records))
+
+
+def begin(task: Task, model: nn.Module) -> dict[str, Any]:
+    """Let a task start a fresh model from weights that others published (its `begin(model)`); what it took, as JSON."""
+    own = getattr(task, "begin", None)
+    return {} if own is None else dict(own(model))
 
 
 def prepare_training(task: Task, train: Sequence[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from clipvil.encoders.base import EncoderSpec
-from clipvil.errors import RecipeError, UsageError
+from clipvil.errors import CheckpointError, RecipeError, UsageError
+from clipvil.models.bert_weights import load_bert
+from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.outputs import AnswerOutput
+from clipvil.tasks.base import InitialRun
 from clipvil.tasks.settings import one_of
+from clipvil.tasks.transplant import adopt_model, initial_words
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
 from clipvil.text.wordpiece import WordPiece
 
@@ -46,6 +51,8 @@ class WordSettings:
     bert-base-uncased: see `clipvil.text.wordpiece.WordPiece.load`."""
     vectors: str | None = None
     """Pretrained word vectors (GloVe text file) to start the word table from."""
+    bert: str | None = None
+    """A BERT to start clip_vil_p's text side from, where no run is started from: see `bert_weights.load_bert`."""
 
 
 def check_words(settings: WordSettings) -> None:
@@ -53,19 +60,30 @@ def check_words(settings: WordSettings) -> None:
     one_of(settings.tokenizer, ("words", "wordpiece"), "tokenizer")
     if settings.tokenizer == "wordpiece" and settings.vectors:
         raise RecipeError("'task_settings.vectors' are of whole words; they do not go with the tokenizer wordpiece")
+    if settings.tokenizer == "words" and settings.bert:
+        raise RecipeError("'task_settings.bert' reads word pieces; set task_settings.tokenizer to wordpiece")
     if settings.max_tokens < 1:
         raise RecipeError("'task_settings.max_tokens' must be at least 1")
 
 
-class PictureText:
+class PictureText(ABC):
     """The base of such tasks. A task sets `words` when it is prepared or restored, and then calls `forget`."""
 
     name = ""
     max_tokens = MAX_TOKENS
+    bert: str | None = None
 
     def __init__(self) -> None:
         self.words: Vocabulary | WordPiece | None = None
         self.forget()
+
+    @abstractmethod
+    def prepare(self, train: Sequence[Any]) -> None:
+        """See `Task.prepare`."""
+
+    @abstractmethod
+    def restore(self, assets: Mapping[str, Any]) -> None:
+        """See `Task.restore`."""
 
     def forget(self) -> None:
         """Drop what was worked out from other words."""
@@ -106,6 +124,38 @@ class PictureText:
         )
         _check_cells(module, name, encoder)
         return module
+
+    def continue_from(self, initial: InitialRun, train: Sequence[Any]) -> None:
+        """What the run of the same task knew; of another one its word pieces, and the rest learnt from `train`."""
+        if initial.task == self.name:
+            self.restore(initial.assets)
+            return
+        self.prepare(train)
+        if not isinstance(self.words, WordPiece):
+            raise RecipeError(
+                "init: a run of another task passes on word pieces; set task_settings.tokenizer to wordpiece"
+            )
+        self.words = initial_words(initial)
+        self.forget()
+
+    def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
+        """Take the body of a run of another task, and its answer head row by row where this task has answers."""
+        if not isinstance(model, ClipVilPModel):
+            raise CheckpointError(f"init: the model of the task {self.name} is no clip_vil_p; set model.name")
+        return adopt_model(model, initial, answers=self.head_answers())
+
+    def begin(self, model: nn.Module) -> dict[str, Any]:
+        """Start the text side from a BERT, where the settings name one; returns what was taken."""
+        if self.bert is None:
+            return {}
+        if not isinstance(model, ClipVilPModel):
+            raise RecipeError("'task_settings.bert' is for the model clip_vil_p")
+        found = load_bert(model, self.bert)
+        return {"bert": found.source, "taken": len(found.used), "fresh": found.fresh, "dropped": found.dropped}
+
+    def head_answers(self) -> Sequence[str] | None:
+        """The answers of the classes in their order; None for a task whose classes are no answers."""
+        return None
 
     def inputs(self, texts: Sequence[str], image_ids: Sequence[str], features: FeatureSource) -> dict[str, Tensor]:
         """What a model reads: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they

@@ -21,6 +21,7 @@ _TASKS = {
     "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa",
     "visual_entailment": "clipvil.tasks.visual_entailment:VisualEntailment",
     "captioning": "clipvil.tasks.captioning:Captioning",
+    "pretraining": "clipvil.tasks.pretraining:Pretraining",
     "retrieval_captioning": "clipvil.tasks.retrieval_captioning:RetrievalCaptioning",
 }
 _registered: dict[str, Callable[[Mapping[str, Any]], Task]] = {}

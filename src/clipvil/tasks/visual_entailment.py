@@ -50,7 +50,7 @@ class VisualEntailment(PictureText):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(EntailmentSettings, settings, self.name)
         check_words(self.settings)
-        self.max_tokens = self.settings.max_tokens
+        self.max_tokens, self.bert = self.settings.max_tokens, self.settings.bert
         super().__init__()
 
     def prepare(self, train: Sequence[Entailment]) -> None:

@@ -56,7 +56,7 @@ class Vqa(PictureText):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
         self.top = TOP
-        self.max_tokens = self.settings.max_tokens
+        self.max_tokens, self.bert = self.settings.max_tokens, self.settings.bert
         self.answers: AnswerVocabulary | None = None
         super().__init__()
 
@@ -86,6 +86,10 @@ class Vqa(PictureText):
         self.restore_words(assets.get("words"), self.settings)
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
         self.forget()
+
+    def head_answers(self) -> Sequence[str]:
+        """The answers of the classes in their order, `<unk>` first."""
+        return self._vocabularies()[1].answers
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A fresh model: `model["name"]` picks it, the rest are its sizes. Starts from torch's global seed."""

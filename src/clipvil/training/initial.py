@@ -20,7 +20,7 @@ from clipvil.training.run_files import BEST, read_json, read_recipe
 
 FOLDER = "initial"
 """Where a run trains what it starts from."""
-_KEPT_FROM_OUTSIDE = ("data", "encoder", "features", "seed")
+_KEPT_FROM_OUTSIDE = ("encoder", "features", "seed")
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Initial:
         Raises:
             CheckpointError: the weights do not fit, or the run is of another task that this one takes nothing from.
         """
-        if self.run.task == task.name:
+        own = getattr(task, "adopt", None)
+        if self.run.task == task.name and not getattr(task, "adopts_itself", False):
             load_weights(self.run.weights, model)
             return {"taken": "everything"}
-        own = getattr(task, "adopt", None)
         if own is None:
             raise CheckpointError(_other_task(self.run.task, task.name))
         return dict(own(model, self.run))
@@ -57,9 +57,9 @@ class Initial:
 
 
 def initial_recipe(recipe: Recipe) -> Recipe | None:
-    """What `init.recipe` comes to: trained on the data, encoder, features and seed of the recipe that starts from it.
+    """What `init.recipe` comes to: trained on encoder, features and seed of the recipe that starts from it.
 
-    None where there is nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
+    Of the same task it is trained on the same data and the same share of it too; of another one on its own. None where there is nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
 
     Raises:
         RecipeError: no such recipe, a wrong one, or one that in the end starts from itself.
@@ -96,12 +96,11 @@ def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec)
         raise CheckpointError(f"{where}: not finished (result.json is missing); train it to its end first")
     before, assets, result = read_recipe(run), read_json(run / "assets.json"), read_json(run / "result.json")
     encoder = EncoderSpec(**assets["encoder"])
-    if before.task == task.name:
-        problem = other_encoder(encoder, here.fingerprint, here.grid_channels)
-        if problem:
-            raise CheckpointError(f"{where}: {problem}")
-    elif getattr(task, "adopt", None) is None:
+    if before.task != task.name and getattr(task, "adopt", None) is None:
         raise CheckpointError(f"{where}: {_other_task(before.task, task.name)}")
+    problem = other_encoder(encoder, here.fingerprint, here.grid_channels) or _trained_along(before, recipe)
+    if problem:
+        raise CheckpointError(f"{where}: {problem}")
     _check_optimiser(recipe, before, where)
     weights, optimiser, step = _files(run, choice, result, where)
     origin: dict[str, Any] = {
@@ -141,6 +140,10 @@ def _next(recipe: Recipe, seen: tuple[str, ...]) -> Recipe | None:
         raise RecipeError(f"init.recipe: {name} starts from itself ({' <- '.join([*seen[seen.index(key) :], key])})")
     values = Recipe.from_file(name, recipe.init.overrides)
     kept = {section: getattr(recipe, section) for section in _KEPT_FROM_OUTSIDE}
+    if values.task == recipe.task:
+        kept["data"] = recipe.data
+    elif not values.data:
+        raise RecipeError(f"init.recipe {name}: names no data, and those of the task {recipe.task} are no use to it")
     found = values.model_copy(update=kept)
     _next(found, (*seen, key))
     return found
@@ -185,6 +188,13 @@ def _files(
 
 def _other_task(theirs: str, mine: str) -> str:
     return f"a run of the task {theirs}, from which the task {mine} takes nothing over"
+
+
+def _trained_along(before: Recipe, recipe: Recipe) -> str:
+    """Why features from a store would be no use: the run's weights go with an encoder that was trained with them."""
+    if recipe.features.source == "store" and before.features.source == "pictures" and before.trunk.trained:
+        return "trained its encoder along; set features.source=pictures, so that this run takes that encoder over"
+    return ""
 
 
 def _short(value: Any) -> str:

@@ -272,6 +272,37 @@ def usable(records: Sequence[Any], features: FeatureSource, split: str, *, quiet
     return Usable(rows_of(records, kept), missing, set_hash(absent))
 
 
+def holds_pictures(features: FeatureSource, given: Mapping[str, Dataset], wanted: Mapping[str, Dataset]) -> bool:
+    """Whether features made for the datasets `given` serve those `wanted` too: each picture is there, the same file."""
+    there = {image_id: path for dataset in given.values() for image_id, path in dataset.pictures.items()}
+    pictures = [(image_id, path) for dataset in wanted.values() for image_id, path in dataset.pictures.items()]
+    return features.spec.name == BLIND or all(there.get(image_id) == path for image_id, path in pictures)
+
+
+def share_of(records: Sequence[Any], share: float) -> Sequence[Any]:
+    """The records of a share of the pictures, chosen by their ids: see `TrainingChoice.share`.
+
+    Raises:
+        DataError: there are none.
+    """
+    from clipvil.datasets.columns import column_of, rows_of
+
+    if share >= 1:
+        return records
+    image_ids = column_of(records, "image_id")
+    chosen = {image_id for image_id in dict.fromkeys(image_ids) if _fraction(f"share/{image_id}") < share}
+    rows = [row for row, image_id in enumerate(image_ids) if image_id in chosen]
+    if not rows:
+        raise DataError(
+            f"training.share {share:g} leaves none of the {len(records)} training records; take a larger one"
+        )
+    return rows_of(records, rows)
+
+
+def _fraction(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56
+
+
 def set_hash(image_ids: Iterable[str]) -> str:
     """16 hex digits that stand for a set of pictures; empty for the empty set."""
     text = json.dumps(sorted(image_ids))

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from clipvil.encoders.base import EncoderSpec
-from clipvil.errors import UsageError
+from clipvil.errors import CheckpointError, UsageError
 from clipvil.features.base import GridBatch
 from clipvil.models.grid_trunk import GridTrunk
 from clipvil.models.picture_model import PictureModel
-from clipvil.tasks.base import Prediction, Scores, Task, trains
+from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, begin, trains
 from clipvil.tasks.losses import LossTerms
 from clipvil.tasks.registry import create_task
+from clipvil.tasks.transplant import initial_tensors
 from clipvil.training.inputs import encoder_of
 from clipvil.training.pixels import PictureSource
 from clipvil.training.recipe import Recipe
@@ -76,6 +77,25 @@ class PictureTask:
             chosen.preprocess,
             visible_padding=self.recipe.pictures.padding == "visible",
         )
+
+    def begin(self, model: nn.Module) -> dict[str, Any]:
+        """See `clipvil.tasks.base.begin`: what the inner task does with its own model."""
+        return begin(self.inner, _picture_model(model).head)
+
+    def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
+        """What the inner task takes of a run of another task; and its encoder, where that was trained along.
+
+        Raises CheckpointError where the encoder is another one.
+        """
+        whole = _picture_model(model)
+        _, trunk = initial_tensors(initial)
+        try:
+            if trunk:
+                whole.trunk.load_state_dict(trunk)
+        except RuntimeError as error:
+            raise CheckpointError(f"init: its encoder does not fit: {' '.join(str(error).split())}") from None
+        report = dict(self.inner.adopt(whole.head, initial))  # type: ignore[attr-defined]
+        return {**report, "encoder": "of that run" if trunk else "as it came"}
 
     def collate(self, records: Sequence[Any], features: Any) -> dict[str, Tensor]:
         """The inner task's batch with pixels in the place of the cells.

@@ -35,6 +35,7 @@ _LATER: tuple[tuple[str, Any], ...] = (
     ("schedule.warmup_ratio", None),
     ("schedule.d_model", 512),
     ("training.micro_batch", None),
+    ("training.share", 1.0),
     ("training.grad_clip_value", None),
 )
 
@@ -175,9 +176,13 @@ class TrainingChoice(_Section):
     between evaluations. `threads` is the most CPU threads to compute with (None: all cores): threads of a small model
     wait for each other longer than they compute. `grad_clip` is the longest that the gradient of all weights may be,
     `grad_clip_value` the largest that one weight's may be.
+    `share` trains on the records of that share of the training pictures alone, to see what few data do: a picture is
+    in when sha256("share/" + image_id), read as a fraction, lies below it. So a smaller share is part of a larger one,
+    and the same pictures are chosen whatever else is in the corpus.
     """
 
     batch_size: int = Field(default=64, gt=0)
+    share: float = Field(default=1.0, gt=0, le=1)
     micro_batch: int | None = Field(default=None, gt=0)
     evaluate_batch_size: int = Field(default=256, gt=0)
     evaluate_every: int = Field(default=200, gt=0)
@@ -196,8 +201,8 @@ class InitChoice(_Section):
     """What a run starts from, where it is not fresh weights: another run, which may have to be trained first.
 
     `run` is the folder of a finished run. Without it `recipe` (a file or packaged name, with `overrides` as on the
-    command line) is trained first, in `initial` inside the run, on the same data, features and seed; with it, `recipe`
-    only says what the run is one of. `weights` are the best by validation or the last ones, and `optimiser` takes over
+    command line) is trained first, in `initial` inside the run, on the same encoder, features and seed, and where it is
+    of the same task on the same data (of another task, on its own); with it, `recipe` only says what the run is one of. `weights` are the best by validation or the last ones, and `optimiser` takes over
     the optimiser's state that belongs to them.
     """
 
