@@ -158,14 +158,16 @@ class PictureText(ABC):
         return None
 
     def inputs(self, texts: Sequence[str], image_ids: Sequence[str], features: FeatureSource) -> dict[str, Tensor]:
-        """What a model reads: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
+        """What a model reads: question (B, T), of word pieces no longer than the longest, and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
 
         apply mask (B, N) bool and boxes (B, N, 4) of regions (shares of the picture).
         """
         grids = features.batch(image_ids)
         encoded = [self._encode(text) for text in texts]
+        # Recurrent models were published with a fixed number of steps; one that masks padding need not compute it.
+        longest = max(length for _, length in encoded) if isinstance(self.words, WordPiece) else self.max_tokens
         batch = {
-            "question": torch.tensor([rows for rows, _ in encoded], dtype=torch.int64),
+            "question": torch.tensor([rows[:longest] for rows, _ in encoded], dtype=torch.int64),
             "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
             "cells": grids.cells,
             "shapes": grids.shapes,
