@@ -158,9 +158,10 @@ class PictureText(ABC):
         return None
 
     def inputs(self, texts: Sequence[str], image_ids: Sequence[str], features: FeatureSource) -> dict[str, Tensor]:
-        """What a model reads: question (B, T), of word pieces no longer than the longest, and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
+        """What a model reads: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
 
-        apply mask (B, N) bool and boxes (B, N, 4) of regions (shares of the picture).
+        apply mask (B, N) bool and boxes (B, N, 4) of regions (shares of the picture). T is `max_tokens`; of word pieces
+        it is the length of the longest text.
         """
         grids = features.batch(image_ids)
         encoded = [self._encode(text) for text in texts]

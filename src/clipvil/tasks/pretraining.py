@@ -1,7 +1,7 @@
 """Pre-training of CLIP-ViL_p on sentences about pictures: masked words, matching, answers.
 
-Source: Shen et al. 2021, "How Much Can CLIP Benefit Vision-and-Language Tasks?", and LXMERT (Tan and Bansal 2019), whose
-corpus and answer table it uses. docs/pretraining.md tells how to use it, and what differs from the released code.
+Source: Shen et al. 2021, "How Much Can CLIP Benefit Vision-and-Language Tasks?", and LXMERT (Tan and Bansal 2019),
+whose corpus and answer table it uses. docs/pretraining.md tells how to use it, and how it differs from the release.
 """
 
 from __future__ import annotations

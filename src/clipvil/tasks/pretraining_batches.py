@@ -85,8 +85,8 @@ def draw_batch(
 ) -> dict[str, Tensor]:
     """One batch of B sentences about P distinct pictures, in order of first appearance.
 
-    tokens (B, T) int64 with words hidden, token_mask (B, T) bool, T as long as the longest sentence; picture (B,) int64,
-    the row of the picture of each; cells (P, N, C), shapes (P, 2) and, where shapes differ, mask (P, N) bool; matched
+    tokens (B, T) int64 with words hidden, token_mask (B, T) bool, T as long as the longest sentence; picture (B,)
+    int64, the row of the picture of each; cells (P, N, C), shapes (P, 2) and, where shapes differ, mask (P, N); matched
     (B,) int64, 0 where the sentence is about another picture; and, by objective, hidden (B, T) int64, the word that was
     there, and answer (B,) int64, both -1 where nothing is asked. All draws come from torch's global generator.
     """

@@ -16,7 +16,7 @@ def score_objectives(predictions: Sequence[Prediction], images: Mapping[str, str
     """Score what `Pretraining.predict` measured; `images` is the picture of every record that must be there.
 
     Each objective's accuracy (0 to 100) is the mean over the records that it asked something of: of masked words the
-    share that was found, of answers what the corpus gives for it. The score is the mean over objectives, so that it does
+    share that was found, of answers what the corpus gives for it. The score is the mean over objectives: it does
     not move with the share of questions in a corpus. `breakdowns["objective"]` has them one by one; `per_record` is the
     mean over the objectives of a record, and their mean is not the score. Records that nothing was asked of count
     nowhere. Raises DataError on missing, unknown and double record ids, and where nothing was asked at all.

@@ -33,7 +33,7 @@ class PretrainingSettings:
     mismatch_share: float = 0.5
     """How many sentences are replaced by one about another picture, where `itm` is an objective."""
     words: str | None = None
-    """A vocabulary instead of the corpus's words: a file, folder or name, as bert-base-uncased; see `WordPiece.load`."""
+    """A vocabulary instead of the corpus's words: a file, folder or name; see `WordPiece.load`."""
     word_pieces: int = 8000
     """The most pieces of a vocabulary that is built from the corpus."""
     min_word_count: int = 1

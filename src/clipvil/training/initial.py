@@ -59,7 +59,8 @@ class Initial:
 def initial_recipe(recipe: Recipe) -> Recipe | None:
     """What `init.recipe` comes to: trained on encoder, features and seed of the recipe that starts from it.
 
-    Of the same task it is trained on the same data and the same share of it too; of another one on its own. None where there is nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
+    Of the same task it is trained on the same data, of another one on that of its own recipe. None where there is
+    nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
 
     Raises:
         RecipeError: no such recipe, a wrong one, or one that in the end starts from itself.
