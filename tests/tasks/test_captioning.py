@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import warnings
 from collections.abc import Sequence
@@ -132,7 +133,7 @@ def test_captions_of_a_picture_are_drawn_in_a_row_or_with_replacement_or_all() -
         batch = rows.batch([record, few], 5)
         assert batch["captions"].shape[:2] == (2, 5)
         first, second = batch["captions"][:, :, 1].tolist()
-        assert [b - a for a, b in zip(first, first[1:], strict=False)] == [1, 1, 1, 1]
+        assert [b - a for a, b in itertools.pairwise(first)] == [1, 1, 1, 1]
         assert set(second) <= {1, 2}
         drawn.add(first[0])
     assert drawn == {1, 2, 3}
@@ -169,10 +170,10 @@ def test_captions_that_say_nothing_count_nowhere() -> None:
         with_it, without = task.collate(train, ColourSource()), task.collate(train[:3], ColourSource())
         if not settings:
             with_it["captions"][:3], with_it["lengths"][:3] = without["captions"], without["lengths"]
-            assert float(task.loss(model, with_it)) == pytest.approx(float(task.loss(model, without)), abs=1e-5)
+            assert task.loss(model, with_it).item() == pytest.approx(task.loss(model, without).item(), abs=1e-5)
         nothing = task.loss(model, task.collate([silent], ColourSource()))
         nothing.backward()
-        assert float(nothing) == 0
+        assert nothing.item() == 0
 
 
 @pytest.mark.parametrize(
@@ -250,15 +251,18 @@ def test_scheduled_sampling_replaces_words_as_epochs_pass() -> None:
     assert [chosen.replaced(epoch) for epoch in (0, 2, 6.9, 7.1, 12.5, 100)] == [0, 0, 0, 0.05, 0.1, 0.25]
     assert CaptioningSettings().replaced(99) == 0
     records = by_picture(colour_captions(8))
-    task = prepared(records, scheduled_sampling_start=0, scheduled_sampling_every=1, scheduled_sampling_increase=0.9, scheduled_sampling_max=0.9)  # fmt: skip
+    names = ("start", "every", "increase", "max")
+    task = prepared(
+        records, **{f"scheduled_sampling_{name}": value for name, value in zip(names, (0, 1, 0.9, 0.9), strict=True)}
+    )
     torch.manual_seed(0)
     model = task.build(SMALL, ColourSource.spec)
     batch = task.collate(records, ColourSource())
-    plain = float(task.loss(model, batch))
-    assert float(task.loss(model, batch)) == plain
+    plain = task.loss(model, batch).item()
+    assert task.loss(model, batch).item() == plain
     task.at_epoch(3.0)
     torch.manual_seed(1)
-    assert float(task.loss(model, batch)) != plain
+    assert task.loss(model, batch).item() != plain
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from clipvil.tasks import retrieval_captioning as module
 from clipvil.tasks.caption_scores import by_picture
 from clipvil.tasks.retrieval_captioning import RetrievalCaptioning, most_typical, vectors_of
 from clipvil.text.caption_vocabulary import CaptionVocabulary, caption_words
+from tests.tasks.features import COLORS
 
 VECTORS = {"n": [1.0, 0.0], "e": [0.0, 1.0], "ne": [1.0, 0.9], "s": [-1.0, 0.1], "long": [0.0, 40.0]}
 
@@ -117,7 +118,7 @@ def test_what_cannot_be_done_is_said() -> None:
         task.build({}, EncoderSpec("question-only", "question-only", 1))
     assert task.refuses("question-only")
     assert not task.refuses("mini/contrastive")
-    with pytest.raises(UsageError, match="lack training pictures of the run.*'n'"):
+    with pytest.raises(UsageError, match=r"lack training pictures of the run.*'n'"):
         task.collate(by_picture(told("e")), Vectors({"e": [0.0, 1.0]}))
     with pytest.raises(DataError, match="no training picture has a caption"):
         RetrievalCaptioning({}).prepare(by_picture([Caption("n", " ")]))
@@ -154,10 +155,7 @@ def test_the_most_typical_caption_has_the_highest_mean_cider_against_the_others(
 
 def test_typical_captions_do_not_depend_on_how_many_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = [
-        [
-            Caption(str(i), f"a {'red blue green'.split()[(i + n) % 3]} {'cat dog'.split()[n % 2]} runs", f"{i}{n}")
-            for n in range(1 + i % 4)
-        ]
+        [Caption(str(i), f"a {COLORS[(i + n) % 3]} {('cat', 'dog')[n % 2]} runs", f"{i}{n}") for n in range(1 + i % 4)]
         for i in range(20)
     ]
     whole = most_typical(captions)

@@ -122,7 +122,8 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_files(
     monkeypatch.setattr(module, "UNIT", 5)
     whole = caption_pictures(pictures, caption_run, tmp_path / "once", sheet=write_contact_sheet, quiet=True)
     assert whole.done == 21
-    add, encoded = module.KeyedLog.add, []
+    add = module.KeyedLog.add
+    encoded: list[str] = []
     predict = module._Captioner._predict
 
     def failing(self: module.KeyedLog, value: Any) -> None:

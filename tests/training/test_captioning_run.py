@@ -107,9 +107,12 @@ def test_the_baseline_and_the_language_model_run_like_any_other(caption_run: Pat
     assert blind.scores["test"].overall.n == 8
     with pytest.raises(UsageError, match="sees no picture"):
         train(
-            caption_recipe(folder, "encoder.name=question-only", "task=retrieval_captioning", "task_settings={}", "model={}"),
-            tmp_path / "both", quiet=True,
-        )  # fmt: skip
+            caption_recipe(
+                folder, "encoder.name=question-only", "task=retrieval_captioning", "task_settings={}", "model={}"
+            ),
+            tmp_path / "both",
+            quiet=True,
+        )
 
 
 def test_loader_workers_change_nothing(caption_run: Path, tmp_path: Path) -> None:

@@ -32,24 +32,20 @@ def choose_captions(
     rivals = [label for label in answers if label not in (lead, floor)]
     common = sorted(set.intersection(*(set(found) for found in answers.values())) & records.keys())
     scores = {record: answers[lead][record][1] for record in common}
-    orders = [(f"In the order of {lead}'s score", scores, "scores {:.1f}")]
+    orders: list[tuple[str, dict[str, float], Callable[[float], str]]] = [
+        (f"In the order of {lead}'s score", scores, lambda value: f"score {value:.1f}")
+    ]
     if rivals:
         ahead = {record: scores[record] - max(answers[label][record][1] for label in rivals) for record in common}
-        orders.append((f"In the order of {lead}'s lead over the best of the others", ahead, "{:+.1f} ahead"))
+        orders.append((f"In the order of {lead}'s lead over the best of the others", ahead, _ahead))
     used: set[str] = set()
     groups = []
     for title, values, said in orders:
         chosen = _at_places(sorted(common, key=lambda record: (values[record], record)), used)
-        entries = [
-            entry_of(
-                record,
-                records[record],
-                answers,
-                thumbnail,
-                f"{_ordinal(place)} percentile: {said.format(values[record])}",
-            )
-            for place, record in chosen
-        ]
+        entries = []
+        for place, record in chosen:
+            where = f"{_ordinal(place)} percentile: {said(values[record])}"
+            entries.append(entry_of(record, records[record], answers, thumbnail, where))
         if entries:
             groups.append(
                 GalleryGroup(task=task, split=split, title=title, share=1.0, total=len(common), entries=entries)
@@ -66,6 +62,10 @@ def _at_places(order: Sequence[str], used: set[str]) -> list[tuple[int, str]]:
             used.add(free)
             found.append((place, free))
     return found
+
+
+def _ahead(value: float) -> str:
+    return f"{abs(value):.1f} {'behind' if value < 0 else 'ahead'}"
 
 
 def _ordinal(number: int) -> str:

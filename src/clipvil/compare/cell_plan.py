@@ -69,8 +69,8 @@ class TaskPlan:
 
     @property
     def baseline(self) -> bool:
-        """Whether the task calls itself a way without a model of its own, which others are held against."""
-        return bool(getattr(create_task(self.recipe.task, self.recipe.task_settings), "baseline", False))
+        """Whether tasks that are scored alike are held against this one, which trains nothing."""
+        return self.kind.untrained_is_baseline and not self.trains
 
     def refusal(self, encoder: str) -> str:
         """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""

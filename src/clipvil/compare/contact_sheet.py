@@ -56,6 +56,7 @@ def _facts(report: CaptionReport) -> str:
         else f"the first {shown:,} of {usable:,} pictures; captions.jsonl has the captions of all of them"
     ]
     if report.failed:
-        parts.append(f"{report.failed:,} further pictures could not be used, see failures.jsonl")
+        noun = "picture" if report.failed == 1 else "pictures"
+        parts.append(f"{report.failed:,} further {noun} could not be used, see failures.jsonl")
     parts.append(f"captions by {report.run}")
     return " \u00b7 ".join(parts)

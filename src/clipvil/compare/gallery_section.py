@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from clipvil.compare import plots
 from clipvil.compare.gallery import RIGHT
 from clipvil.compare.html import Html, el, join
-from clipvil.compare.results import GalleryAnswer, GalleryEntry, Results, TaskInfo
+from clipvil.compare.results import GalleryAnswer, GalleryEntry, GalleryGroup, Results, TaskInfo
 from clipvil.compare.sections import palette
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -22,20 +22,25 @@ def gallery_section(results: Results, task: TaskInfo, *, level: int = 3) -> Html
     colours = palette(results)
     parts: list[Html] = []
     for split in dict.fromkeys(group.split for group in groups):
-        if len(task.splits) > 1:
-            parts.append(el(f"h{level}", f"{split} split", class_="split-name"))
-        for group in groups:
-            if group.split != split:
-                continue
-            if task.kind.captions:
-                share = f"{len(group.entries)} of {group.total:,} pictures"
-            else:
-                share = f"{100 * group.share:.1f} % of {group.total:,} questions; {len(group.entries)} drawn"
-            draw = _captioned if task.kind.captions else _card
-            cards = [draw(entry, colours) for entry in group.entries]
-            heading = el(f"h{level + 1}", el("span", group.title), el("small", share), class_="outcome")
-            parts.append(el("section", heading, el("div", *cards, class_="cards"), class_="group"))
+        shown = [_group(group, task, colours, level) for group in groups if group.split == split]
+        heading = el(f"h{level}", f"{split} split", class_="split-name") if len(task.splits) > 1 else None
+        # Captions take much room: those of further splits, and of what is no model, are there for who asks.
+        if task.kind.captions and (parts or task.baseline):
+            parts.append(el("details", el("summary", f"Captions of the {split} split"), *shown))
+        else:
+            parts += [heading, *shown] if heading else shown
     return join(*parts)
+
+
+def _group(group: GalleryGroup, task: TaskInfo, colours: Mapping[str, plots.Series], level: int) -> Html:
+    if task.kind.captions:
+        share = f"{len(group.entries)} of {group.total:,} pictures"
+    else:
+        share = f"{100 * group.share:.1f} % of {group.total:,} questions; {len(group.entries)} drawn"
+    draw = _captioned if task.kind.captions else _card
+    cards = [draw(entry, colours) for entry in group.entries]
+    heading = el(f"h{level + 1}", el("span", group.title), el("small", share), class_="outcome")
+    return el("section", heading, el("div", *cards, class_="cards"), class_="group")
 
 
 def _picture(entry: GalleryEntry, about: str) -> Html:
@@ -46,11 +51,12 @@ def _picture(entry: GalleryEntry, about: str) -> Html:
 
 def _captioned(entry: GalleryEntry, colours: Mapping[str, plots.Series]) -> Html:
     """A picture, what people wrote about it, and what every encoder did, each with its score."""
+    place, colon, value = entry.place.partition(":")
     references = [el("li", r.answer + (f" \u00d7{r.count}" if r.count > 1 else "")) for r in entry.references]
     return el(
         "article",
         _picture(entry, "captioned by people and by every encoder"),
-        el("p", entry.place, class_="prompt"),
+        el("p", place, el("span", f"{colon} {value}", class_="quiet"), class_="prompt"),
         el("p", "people:", class_="quiet said-by"),
         el("ul", *references or [el("li", "no reference")], class_="people"),
         el("ul", *(_caption(answer, colours) for answer in entry.answers)),
@@ -61,8 +67,13 @@ def _captioned(entry: GalleryEntry, colours: Mapping[str, plots.Series]) -> Html
 def _caption(answer: GalleryAnswer, colours: Mapping[str, plots.Series]) -> Html:
     return el(
         "li",
-        _by(answer, colours, f"{answer.score:.1f}"),
-        el("span", f"{100 * answer.confidence:.0f} %", class_="confidence", title="confidence"),
+        _by(answer, colours, None),
+        el(
+            "span",
+            el("b", f"{answer.score:.1f}"),
+            el("span", f" \u00b7 {100 * answer.confidence:.0f} %", title="confidence"),
+            class_="confidence",
+        ),
         el("span", answer.answer or "(nothing)", class_="answer"),
     )
 

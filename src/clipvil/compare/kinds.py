@@ -32,18 +32,23 @@ class Kind:
     columns: str
     """The breakdown that stands beside the score in tables."""
     columns_note: str
+    columns_shown: tuple[str, ...]
+    """Which of its groups, where not all have room; the others stand in a table of their own."""
     output: str
     """The heading of the gallery."""
     ways: str
     """What the table of all ways says they do."""
     captions: bool = False
+    untrained_is_baseline: bool = False
+    """Whether a task that trains nothing is what those that are scored alike are held against."""
 
     def name(self, metric: str) -> str:
         """The metric for an axis."""
         return self.axis.format(metric=metric)
 
     def column_order(self, found: list[str]) -> list[str]:
-        """The columns in the order in which they are always reported, unknown ones last."""
+        """The groups that are shown, in the order in which they are always reported, unknown ones last."""
+        found = [name for name in found if not self.columns_shown or name in self.columns_shown]
         return [k for k in _USUAL_KINDS if k in found] + [k for k in found if k not in _USUAL_KINDS]
 
 
@@ -58,6 +63,7 @@ ACCURACY = Kind(
     gives_away="what the questions alone give away",
     columns="answer_type",
     columns_note="by kind of answer",
+    columns_shown=(),
     output="What they answered",
     ways="answering the same questions",
 )
@@ -72,9 +78,11 @@ CAPTIONS = Kind(
     gives_away="a picture-blind language model, which writes the likeliest caption of all",
     columns="metric",
     columns_note="by other metrics, times 100",
+    columns_shown=("BLEU-4", "ROUGE-L"),
     output="What they wrote",
     ways="captioning the same pictures",
     captions=True,
+    untrained_is_baseline=True,
 )
 OTHER = Kind(
     unit="",
@@ -87,6 +95,7 @@ OTHER = Kind(
     gives_away="what is known without a picture",
     columns="answer_type",
     columns_note="by kind of answer",
+    columns_shown=(),
     output="What they answered",
     ways="doing the same",
 )

@@ -12,9 +12,10 @@ def sentences(plan: Plan) -> list[str]:
     """What was held equal, what was varied, how the numbers and their intervals came about."""
     seeds = ", ".join(str(seed) for seed in plan.suite.seeds)
     many = len(plan.suite.seeds) > 1
+    begun = ", or from another run where that is said below," if any(t.recipe.init.asked for t in plan.tasks) else ""
     out = [
         "Every encoder is frozen: its features are computed once a picture, and the same task model is trained on them "
-        "from scratch by the same recipe. Nothing is tuned for one encoder.",
+        f"from scratch{begun} by the same recipe. Nothing is tuned for one encoder.",
         f"Seeds: {seeds}. A seed fixes the order of the batches for all encoders alike, and the initial weights "
         "wherever shapes agree.",
         *(_selection(task) for task in plan.tasks),
@@ -56,10 +57,11 @@ def data_line(task: TaskPlan) -> str:
 
 def _selection(task: TaskPlan) -> str:
     judged = " and ".join(task.test_splits)
+    are = "are" if len(task.test_splits) > 1 else "is"
     if not task.trains:
         return (
             f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives "
-            f"{'the captions' if task.kind.captions else 'the list of answers'} alone, and {judged} is looked at once."
+            f"{'the captions' if task.kind.captions else 'the list of answers'} alone, and {judged} {are} looked at once."
         )
     if task.test_splits == ["val"]:
         return (

@@ -13,6 +13,7 @@ from clipvil.compare.beside_section import beside_section
 from clipvil.compare.caption_gallery import PLACES_SAID
 from clipvil.compare.gallery_section import gallery_section
 from clipvil.compare.html import Html, el, join
+from clipvil.compare.overview import overview_section
 from clipvil.compare.results import Results, TaskInfo
 from clipvil.files import atomic_write
 
@@ -40,7 +41,9 @@ def write_report(results: Results, path: str | Path) -> Path:
 def render(results: Results) -> str:
     """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
     template = Template(_packaged("report.html"))
-    body = [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
+    summary = overview_section(results)
+    body = [summary] if summary else []
+    body += [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
     beside = beside_section(results)
     body += [beside] if beside else []
     body.append(_gain_section(results))
@@ -61,7 +64,8 @@ def _packaged(name: str) -> str:
 def _header(results: Results) -> Html:
     findings = []
     several = len(results.tasks) > 1
-    for number, task in enumerate(results.tasks):
+    # A baseline is no finding of its own: the tasks that are held against it say how far they are from it.
+    for number, task in enumerate([task for task in results.tasks if not task.baseline] or results.tasks):
         # The first task is the headline; of several, each says whose it is.
         name = f"{wording.task_title(task)}: " if several else ""
         findings.append(
@@ -70,7 +74,7 @@ def _header(results: Results) -> Html:
         shifted = wording.shift_finding(results, task)
         if shifted and not number:
             findings.append(el("p", shifted, class_="finding second"))
-    for pair in results.task_pairs():
+    for pair in [(a, b) for a, b in results.task_pairs() if not results.task(b).baseline]:
         findings.append(el("p", wording.task_finding(results, *pair), class_="finding second"))
     runs = sum(cell.status == "done" for cell in results.cells)
     facts = (
@@ -106,6 +110,7 @@ def _task_section(results: Results, task: TaskInfo, *, several: bool) -> Html:
     blocks = [
         ("How well each encoder serves", join(
             sections.score_table(results, task),
+            sections.metric_table(results, task),
             sections.difference_table(results, task),
             sections.all_pairs(results, task),
         )),

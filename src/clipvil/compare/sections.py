@@ -60,6 +60,24 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     return _table(caption, head, body, "scores")
 
 
+def metric_table(results: Results, task: TaskInfo) -> Html | None:
+    """All metrics that stand beside the first one, with intervals, folded away; None where the table above has all."""
+    tables = []
+    for split in task.splits if task.kind.columns_shown else ():
+        rows = results.ranked(task.name, split)
+        names = list(dict.fromkeys(name for row in rows for name in row.breakdowns.get(task.kind.columns, {})))
+        if not names:
+            continue
+        head = [_th(f"{split} split"), *(_th(name, class_="num") for name in names)]
+        body = []
+        for row in rows:
+            found = row.breakdowns.get(task.kind.columns, {})
+            cells = [el("td", *_stacked(found.get(name)), class_="num", data_label=name) for name in names]
+            body.append(el("tr", el("th", row.encoder, scope="row"), *cells))
+        tables.append(_table(None, head, body, "matrix"))
+    return el("details", el("summary", "All metrics"), *tables) if tables else None
+
+
 def difference_table(results: Results, task: TaskInfo) -> Html | None:
     """The reference minus each other encoder, on every test split, with the line of no difference drawn."""
     others = [e.label for e in results.encoders if e.label != results.reference]
@@ -118,9 +136,8 @@ def task_difference_table(results: Results, a: str, b: str) -> Html:
             for split, pair in zip(splits, per_split, strict=True):
                 cells += _difference_cells(split, pair, colours[label], domain)
             body.append(el("tr", *cells))
-    first, second = (wording.task_title(results.task(name)) for name in (a, b))
     caption = join(
-        el("strong", f"{first} minus {second}. "),
+        el("strong", f"{wording.pair_title(results, a, b)}. "),
         f"Points, on the same features and {results.task(a).kind.records}: paired bootstrap clustered by picture, "
         "95 % interval, p of no "
         "difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
@@ -251,6 +268,12 @@ def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, 
         item = row.breakdowns.get(task.kind.columns, {}).get(kind)
         cells.append(el("td", wording.score(item.value) if item else "\u2013", class_="num", data_label=kind))
     return el("tr", *cells, class_="floor-row" if encoder.floor else None)
+
+
+def _stacked(item: Interval | None) -> list[object]:
+    if item is None:
+        return ["\u2013"]
+    return [wording.score(item.value), el("small", wording.bounds(item.low, item.high))]
 
 
 def _difference_cells(

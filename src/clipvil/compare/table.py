@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from clipvil.compare import wording
 from clipvil.compare.beside import SideBySide, side_by_side
+from clipvil.compare.overview import overview
 from clipvil.compare.results import Results, Row, TaskInfo
 
 WIDTH = 100
@@ -19,13 +20,37 @@ def render_table(results: Results, *, width: int = WIDTH, colour: bool = False) 
 
     Where scores and costs do not fit side by side, even set closely, they become two tables.
     """
-    parts = []
+    parts = [_overview(results, width, colour)]
     for task in results.tasks:
         parts += [_task(results, task, width, colour)]
     parts += [_beside(group, colour) for group in side_by_side(results)]
     parts += [_gains(results, a, b) for a, b in results.task_pairs()]
     problems = [f"failed: {c.encoder}, {c.task}, seed {c.seed}: {c.error}" for c in results.failures]
     return "\n\n".join(part for part in [*parts, "\n".join(problems)] if part)
+
+
+def _overview(results: Results, width: int, colour: bool) -> str:
+    """Every task and its metric in one table, where there are several; intervals where they fit."""
+    lines = overview(results)
+    if len(lines) < 2:
+        return ""
+    labels = [encoder.label for encoder in results.encoders]
+    drawn = ""
+    for say in (wording.interval, lambda item: wording.score(item.value)):
+        rows = [
+            [
+                line.task.name,
+                line.metric,
+                line.split,
+                *(say(line.scores[e]) if e in line.scores else "-" for e in labels),
+            ]
+            for line in lines
+        ]
+        rows = [[cell.replace(wording.MINUS, "-") for cell in row] for row in rows]
+        drawn = _draw(["task", "metric", "split", *labels], rows, False)
+        if _width(drawn) <= width:
+            break
+    return f"all tasks\n\n{drawn}"
 
 
 def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
@@ -47,6 +72,8 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
         _draw(["encoder", *_COSTS], [[n, *c] for n, c in zip(names, costs, strict=True)], colour),
     ]  # fmt: skip
     gone = textwrap.wrap(wording.left_out_line(task), width)
+    if any(row.seconds_before for row in rows):
+        gone += textwrap.wrap("train: seconds of the run that it starts from + its own", width)
     return "\n".join([title, *gone, "", "\n\n".join(tables), "", *_sentences(results, task)])
 
 
@@ -75,8 +102,16 @@ def _costs(results: Results, row: Row) -> list[str]:
         wording.decimal(costs.gflops),
         wording.decimal(costs.pictures_per_second),
         wording.count(costs.store_bytes).replace(" ", ""),
-        "\u2013" if row.training_seconds is None else f"{row.training_seconds:.0f}s",
+        _seconds(row),
     ]
+
+
+def _seconds(row: Row) -> str:
+    """Seconds of training; where it started from another run, that run's first, as in `40+12s`."""
+    if row.training_seconds is None:
+        return "\u2013"
+    before = f"{row.seconds_before:.0f}+" if row.seconds_before else ""
+    return f"{before}{row.training_seconds:.0f}s"
 
 
 def _sentences(results: Results, task: TaskInfo) -> list[str]:
@@ -119,7 +154,7 @@ def _gains(results: Results, a: str, b: str) -> str:
     lines: list[str] = []
     for split in results.task(a).splits:
         pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
-        title = f"{wording.task_title(results.task(a))} minus {wording.task_title(results.task(b))} on {split}"
+        title = f"{wording.pair_title(results, a, b)} on {split}"
         lines.append(f"{title} (points, paired bootstrap over pictures):")
         lines += [f"  {wording.task_difference_line(pair)}" for pair in pairs if pair]
     return "\n".join(lines)

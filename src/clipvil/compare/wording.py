@@ -113,6 +113,14 @@ def task_title(task: TaskInfo) -> str:
     return f"{task.name} ({name})" if name else task.name
 
 
+def pair_title(results: Results, a: str, b: str) -> str:
+    """`A minus B`, each with its model where the two differ in it."""
+    first, second = results.task(a), results.task(b)
+    titles = [task_title(first), task_title(second)]
+    models = [title.removeprefix(task.name) for title, task in zip(titles, (first, second), strict=True)]
+    return f"{a} minus {b}" if models[0] == models[1] else " minus ".join(titles)
+
+
 def task_difference_line(pair: TaskDifference) -> str:
     """What an encoder gains by the other task's model, for the terminal."""
     doubt = "" if pair.significant else "  (could be chance: the interval holds zero)"
@@ -129,7 +137,7 @@ def task_finding(results: Results, a: str, b: str) -> str:
         for pair in pairs
         if pair
     ]
-    title = f"{task_title(results.task(a))} minus {task_title(results.task(b))} on the {split} split"
+    title = f"{pair_title(results, a, b)} on the {split} split"
     return f"{title}: {', '.join(said)}." if said else ""
 
 
@@ -146,6 +154,7 @@ def finding(results: Results, task: TaskInfo) -> str:
     floor = next((row for row in rows if row.encoder in floors), None)
     if floor is not None:
         parts.append(_above_floor(results, task, split, best, floor))
+    parts += [_above_baseline(results, task, split, best, other) for other in results.tasks if other.baseline]
     return "; ".join(part for part in parts if part) + "."
 
 
@@ -209,3 +218,18 @@ def _above_floor(results: Results, task: TaskInfo, split: str, best: Row, floor:
         f"that is {score(shown.value)} points {side} {floor.encoder} {bounds(shown.low, shown.high)}, "
         f"which {task.kind.floor}"
     )
+
+
+def _above_baseline(results: Results, task: TaskInfo, split: str, best: Row, baseline: TaskInfo) -> str:
+    """How far the best row is from what is said without training on the same encoder's features."""
+    pair = results.task_difference(task.name, baseline.name, split, best.encoder)
+    if pair is None:
+        return ""
+    if not pair.significant:
+        return (
+            f"not distinguishable from {baseline.name} on the same encoder "
+            f"(difference {signed(pair.value)} {bounds(pair.low, pair.high)})"
+        )
+    side, sign = ("above", 1) if pair.value > 0 else ("below", -1)
+    low, high = sorted((sign * pair.low, sign * pair.high))
+    return f"{score(sign * pair.value)} points {side} {baseline.name} on the same encoder {bounds(low, high)}"

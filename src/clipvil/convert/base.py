@@ -24,9 +24,11 @@ class Sizes:
     channels: int
 
 
-class Layout(Protocol):
-    """What knows the names and sizes of one kind of released checkpoint."""
+class Source(Protocol):
+    """A module that knows one kind of released checkpoint."""
 
+    TASK: str
+    """Name of the task whose model it is."""
     MODEL: str
     """Name of the model in the task (`model.name` of a recipe)."""
     PRESET: str
@@ -35,6 +37,8 @@ class Layout(Protocol):
     """Fields of the `model` section that no shape tells and a recipe may therefore say."""
     TITLE: str
     """How messages call the checkpoint."""
+    VOCABULARIES: str
+    """The options that name its vocabularies, in words for messages."""
     DROPPED: Sequence[tuple[str, str]]
     """Patterns of keys that are left behind, each with the reason."""
 
@@ -46,27 +50,15 @@ class Layout(Protocol):
         """What the checkpoint calls our parameter or buffer `name`."""
         ...
 
-    def build(self, settings: Mapping[str, Any], **sizes: int) -> nn.Module:
-        """The model of these settings; `sizes` are those of `Sizes.tables`, and channels."""
-        ...
-
-
-class Source(Layout, Protocol):
-    """A module that knows one kind of released checkpoint: its names, its task and its vocabularies.
-
-    One whose checkpoints hold more than a model over features has a function `convert` besides, which then does all.
-    """
-
-    TASK: str
-    """Name of the task whose model it is."""
-    VOCABULARIES: str
-    """The options that name its vocabularies, in words for messages."""
-
     def assets(self, sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
         """What the task restores, read from the vocabularies of the release; None where they are not given.
 
         Raises UsageError for one that is missing or superfluous, DataError for one that does not fit the weights.
         """
+        ...
+
+    def build(self, settings: Mapping[str, Any], **sizes: int) -> nn.Module:
+        """The model of these settings; `sizes` are those of `Sizes.tables`, and channels."""
         ...
 
 
@@ -129,7 +121,7 @@ class Conversion:
         }
 
 
-def translate(kind: Layout, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> Conversion:
+def translate(kind: Source, state: Mapping[str, Tensor], options: Mapping[str, Any] | None = None) -> Conversion:
     """Give every tensor of a plain state dict (no prefix, no wrapper) our name.
 
     `options` are fields of the `model` section; those that no shape tells (the number of heads, dropout, padding) count
@@ -176,7 +168,7 @@ def _take(out: Conversion, key: str, name: str, own: Tensor, state: Mapping[str,
     out.state[name] = found.detach().to("cpu", torch.float32).reshape(own.shape).contiguous()
 
 
-def loaded(kind: Layout, conversion: Conversion) -> nn.Module:
+def loaded(kind: Source, conversion: Conversion) -> nn.Module:
     """The model with the translated weights.
 
     Raises CheckpointError naming the first key that is missing, misshapen or unknown.

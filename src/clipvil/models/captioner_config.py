@@ -54,7 +54,7 @@ PRESETS: Mapping[str, CaptionerConfig] = {
 
 def configure(settings: Mapping[str, Any]) -> CaptionerConfig:
     """The configuration of a recipe's `model` section; see `settings.configuration`."""
-    config = configuration(PRESETS, settings, model="the captioner", default="published")
+    config = configuration(PRESETS, settings, model="captioner", default="published")
     if config.hidden % config.heads:
         raise RecipeError("'model.hidden' must be a multiple of 'model.heads'")
     if config.hidden % 2:

@@ -171,7 +171,10 @@ class TransformerCaptioner(nn.Module):
         return x
 
     def _log_probabilities(self, x: Tensor) -> Tensor:
-        return functional.log_softmax(self.output(self.decoder_norm(x)), dim=-1)
+        logits = self.output(self.decoder_norm(x))
+        # A sum of log-probabilities is what is trained and searched by; half precision is too coarse for it.
+        half = logits.dtype in (torch.float16, torch.bfloat16)
+        return functional.log_softmax(logits, dim=-1, dtype=torch.float32 if half else None)
 
     def _decoder(self) -> list[DecoderBlock]:
         return cast(list[DecoderBlock], list(self.decoder))

@@ -34,7 +34,7 @@ class Steps(Protocol):
     """Captions of P pictures, those of a picture side by side; at the start one a picture."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append `tokens` (M,) int64; log-probabilities (M, V) float32 of what comes next."""
+        """Append `tokens` (M,) int64; log-probabilities (M, V) of what comes next."""
         ...
 
     def select(self, rows: Tensor) -> None:
@@ -54,7 +54,7 @@ class CachedSteps:
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Steps.step`."""
-        return self.model.step(tokens, self.state).float()
+        return self.model.step(tokens, self.state)
 
     def select(self, rows: Tensor) -> None:
         """See `Steps.select`."""
@@ -75,7 +75,7 @@ class PlainSteps:
     def step(self, tokens: Tensor) -> Tensor:
         """See `Steps.step`."""
         self.said = torch.cat([self.said, tokens.unsqueeze(1)], dim=1)
-        return self.model.after(self.memory, self.said).float()
+        return self.model.after(self.memory, self.said)
 
     def select(self, rows: Tensor) -> None:
         """See `Steps.select`."""
