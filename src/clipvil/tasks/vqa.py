@@ -120,8 +120,8 @@ class Vqa:
         pieces = isinstance(words, WordPiece)
         if pieces != (name in PIECES):
             raise RecipeError(
-                f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; set task_settings.tokenizer to "
-                + ("wordpiece" if name in PIECES else "words")
+                f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; set "
+                f"'task_settings.tokenizer' to {'wordpiece' if name in PIECES else 'words'}"
             )
         vectors = None
         if self.settings.vectors and isinstance(words, Vocabulary):
