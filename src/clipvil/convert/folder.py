@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from clipvil.convert.base import Conversion, loaded, translate
 from clipvil.convert.checkpoint_file import CheckpointFile, read_checkpoint
@@ -54,6 +54,9 @@ def convert(
         DataError: a vocabulary that cannot be read or has not as many rows as the weights.
     """
     kind, out = source(name), Path(out)
+    own = getattr(kind, "convert", None)
+    if own is not None:  # a source whose checkpoints hold more than a model over features
+        return cast(Conversion, own(file, name, out, recipe=recipe, words=words, answers=answers))
     if recipe.task != "vqa":
         raise UsageError(f"{name} answers questions, the recipe is for the task {recipe.task}")
     if (out / "recipe.yaml").exists():
@@ -79,7 +82,7 @@ def convert(
         task = {"words": tables[0].to_json(), "answers": tables[1].to_json()}
         atomic_write_json(out / "assets.json", {"task": task, "encoder": asdict(spec), "data": {}})
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    atomic_write_json(out / "result.json", _result(recipe, spec, parameters))
+    atomic_write_json(out / "result.json", result_of(recipe, spec, parameters))
     # Last: from here on the folder is a run.
     write_text(out / "recipe.yaml", recipe.to_yaml())
     return found
@@ -131,7 +134,7 @@ def _report(file: str | Path, name: str, read: CheckpointFile, found: Conversion
     }
 
 
-def _result(recipe: Recipe, spec: EncoderSpec, parameters: int) -> dict[str, Any]:
+def result_of(recipe: Recipe, spec: EncoderSpec, parameters: int) -> dict[str, Any]:
     """What a run's result.json says, as far as it is known: nothing was trained or judged here."""
     return {
         "schema": SCHEMA,

@@ -56,27 +56,21 @@ class ClipVilP(nn.Module):
         columns; `picture` (B,) which picture each sentence is about (None: its own). `segments` (B, T) where they are
         not all 0. `chosen` (B, N') cells that each sentence sees, in that order (None: `keep_cells` are drawn, or all).
 
-        Raises DataError for texts and grids that the position tables cannot hold, for counts that do not agree, and in
-        the published behaviour for grids of several shapes, whose padding it would attend to.
+        Raises DataError for texts and grids that the position tables cannot hold and for counts that do not agree.
         """
         count = len(tokens)
         if picture is None and len(cells) != count:
             raise DataError(f"{count} sentences and {len(cells)} pictures, and nothing says which belong together")
         if self.config.published and cell_mask is not None:
-            if bool((shapes != shapes[:1]).any()):
-                raise DataError(
-                    "the published behaviour reads grids of one shape alone",
-                    fix="use the resize policy clipvil-pretrain with one orientation a batch, or behaviour: sane",
-                )
-            cell_mask = None
+            # Every cell of the canvas is seen, black ones too; what fills up smaller grids of a batch is none.
+            place = torch.arange(cells.shape[1], device=cells.device)
+            cell_mask = place < shapes.to(cells.device).prod(dim=1, keepdim=True)
         seen = self.grid(cells, shapes)
         chosen = self._draw(count, cells.shape[1], cell_mask, picture) if chosen is None else chosen
-        seen, visible = _about(seen, picture, chosen), None
-        if cell_mask is not None:
-            visible = _about(cell_mask, picture, chosen)
-        mask = torch.cat([token_mask.bool(), torch.ones_like(seen[..., 0], dtype=torch.bool)], dim=1)
-        if visible is not None:
-            mask = torch.cat([token_mask.bool(), visible], dim=1)
+        seen = _about(seen, picture, chosen)
+        everything = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
+        visible = everything if cell_mask is None else _about(cell_mask, picture, chosen)
+        mask = torch.cat([token_mask.bool(), visible], dim=1)
         x = torch.cat([self.text(tokens, segments), self.dropout(seen)], dim=1)
         for block in self.blocks:
             if self.config.checkpointing and torch.is_grad_enabled():

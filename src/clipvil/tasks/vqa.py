@@ -23,6 +23,7 @@ from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
+from clipvil.text.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
@@ -33,7 +34,10 @@ MODELS = {
     "pythia": "clipvil.models.pythia",
     "mcan": "clipvil.models.mcan",
     "movie_mcan": "clipvil.models.movie_mcan",
+    "clip_vil_p": "clipvil.models.clip_vil_p_answers",
 }
+PIECES = ("clip_vil_p",)
+"""Models that read word pieces."""
 TOP = 5
 
 
@@ -43,8 +47,11 @@ class VqaSettings:
 
     max_tokens: int = MAX_TOKENS
     min_word_count: int = 1
+    tokenizer: str = "words"
+    """`words`, or `wordpiece`: what clip_vil_p reads ([CLS] and [SEP] count among its `max_tokens`; published: 20)."""
     words: str | None = None
-    """A vocabulary file instead of the training questions' words."""
+    """A vocabulary file instead of the training questions' words; of word pieces also a folder or a name, as
+    bert-base-uncased: see `clipvil.text.wordpiece.WordPiece.load`."""
     vectors: str | None = None
     """Pretrained word vectors (GloVe text file) to start the word table from."""
     answers: str | None = None
@@ -67,7 +74,7 @@ class Vqa:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
         self.top = TOP
-        self.words: Vocabulary | None = None
+        self.words: Vocabulary | WordPiece | None = None
         self.answers: AnswerVocabulary | None = None
         self._forget()
 
@@ -75,10 +82,11 @@ class Vqa:
         """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
         chosen = self.settings
         self._forget()
+        kind = WordPiece if chosen.tokenizer == "wordpiece" else Vocabulary
         self.words = (
-            Vocabulary.load(chosen.words)
+            kind.load(chosen.words)
             if chosen.words
-            else Vocabulary.build((r.question for r in train), min_count=chosen.min_word_count)
+            else kind.build((r.question for r in train), min_count=chosen.min_word_count)
         )
         self.answers = (
             AnswerVocabulary.load(chosen.answers, exact=chosen.mode == "exact")
@@ -98,7 +106,8 @@ class Vqa:
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back both vocabularies. Raises DataError when they are not there."""
-        self.words = Vocabulary.from_json(assets.get("words"))
+        kind = WordPiece if self.settings.tokenizer == "wordpiece" else Vocabulary
+        self.words = kind.from_json(assets.get("words"))
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
         self._forget()
 
@@ -108,7 +117,15 @@ class Vqa:
         name = model.get("name", "pythia")
         if name not in MODELS:
             raise RecipeError(f"unknown model '{name}' for the task vqa; choose one of {', '.join(MODELS)}")
-        vectors = word_vectors(words, self.settings.vectors) if self.settings.vectors else None
+        pieces = isinstance(words, WordPiece)
+        if pieces != (name in PIECES):
+            raise RecipeError(
+                f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; set "
+                f"'task_settings.tokenizer' to {'wordpiece' if name in PIECES else 'words'}"
+            )
+        vectors = None
+        if self.settings.vectors and isinstance(words, Vocabulary):
+            vectors = word_vectors(words, self.settings.vectors)
         module: nn.Module = importlib.import_module(MODELS[name]).build(
             model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
         )
@@ -187,7 +204,7 @@ class Vqa:
         self._encoded: dict[str, tuple[list[int], int]] = {}
         self._soft: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
-    def _vocabularies(self) -> tuple[Vocabulary, AnswerVocabulary]:
+    def _vocabularies(self) -> tuple[Vocabulary | WordPiece, AnswerVocabulary]:
         if self.words is None or self.answers is None:
             raise UsageError("the task vqa has no vocabularies yet; call prepare or restore first")
         return self.words, self.answers
@@ -260,6 +277,9 @@ def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:
     chosen = read_settings(VqaSettings, settings, "vqa")
     one_of(chosen.mode, MODES, "mode")
+    one_of(chosen.tokenizer, ("words", "wordpiece"), "tokenizer")
+    if chosen.tokenizer == "wordpiece" and chosen.vectors:
+        raise RecipeError("'task_settings.vectors' are of whole words; they do not go with the tokenizer wordpiece")
     if chosen.max_tokens < 1:
         raise RecipeError("'task_settings.max_tokens' must be at least 1")
     return chosen
