@@ -1,6 +1,6 @@
 """What a training step from pictures costs: sentences a picture, native shapes, bf16. Each figure a ratio in one run.
 
-    python benchmarks/pretraining.py [--encoder open_clip/RN50:random] [--repeat 3] [--out benchmarks/results/pretraining.csv]
+    python benchmarks/pretraining.py [--encoder open_clip/RN50:random] [--repeat 3] [--out FILE]
 
 (a) a step with k sentences about one picture each against a step with k pictures, one sentence each, for k = 1, 4, 16:
     the same number of sentences, so the same work behind the encoder;
@@ -8,7 +8,7 @@
 (c) bf16 against fp32.
 
 The encoder has no trained weights (speed does not depend on them); the model behind it is CLIP-ViL_p's body with the
-sizes of `--layers` and `--hidden`. Alternatives are timed in turn within a process, and the fastest of each is compared.
+sizes of `--layers` and `--hidden`. Alternatives are timed in turn in one process, and the fastest of each is compared.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from clipvil.encoders.base import Encoder, EncoderSpec  # noqa: E402
-from clipvil.encoders.registry import create_encoder  # noqa: E402
-from clipvil.environment import hardware  # noqa: E402
-from clipvil.images.resize import policy  # noqa: E402
-from clipvil.models.clip_vil_p import ClipVilPModel  # noqa: E402
-from clipvil.models.clip_vil_p_config import configure_clip_vil_p  # noqa: E402
-from clipvil.models.grid_trunk import GridTrunk  # noqa: E402
-from clipvil.models.picture_model import PictureModel  # noqa: E402
-from clipvil.training.evaluation import autocast  # noqa: E402
-from clipvil.training.pixels import PictureIndex, PictureSource, PixelBatch  # noqa: E402
+from clipvil.encoders.base import Encoder, EncoderSpec
+from clipvil.encoders.registry import create_encoder
+from clipvil.environment import hardware
+from clipvil.images.resize import policy
+from clipvil.models.clip_vil_p import ClipVilPModel
+from clipvil.models.clip_vil_p_config import configure_clip_vil_p
+from clipvil.models.grid_trunk import GridTrunk
+from clipvil.models.picture_model import PictureModel
+from clipvil.training.evaluation import autocast
+from clipvil.training.pixels import PictureIndex, PictureSource, PixelBatch
 
 RESULTS = Path(__file__).parent / "results" / "pretraining.csv"
 WORDS, TOKENS = 30_522, 20

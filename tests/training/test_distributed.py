@@ -13,6 +13,7 @@ from tests.training import distributed
 from tests.training.launching import launch
 from tests.training.toy import toy_world
 
+
 def test_two_processes_train_one_model_and_judge_each_record_once(tmp_path: Path) -> None:
     launch("tests.training.distributed", tmp_path / "two", processes=2)
     distributed.main(tmp_path / "one")
