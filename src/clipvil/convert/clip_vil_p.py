@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -62,10 +63,12 @@ class ClipVilPSource:
     body: str
     answer_head: str
     heads: Collection[str]
+    TASK: str = "vqa"
     MODEL: str = "clip_vil_p"
     PRESET: str = "published"
     OPTIONS: Sequence[str] = ("behaviour", "pooler", "heads", "dropout", "keep_cells", "checkpointing")
     TITLE: str = "CLIP-ViL_p checkpoint"
+    VOCABULARIES: str = "--words and --answers"
     DROPPED: Sequence[tuple[str, str]] = ()
     """The encoder's own keys are not among them."""
 
@@ -98,7 +101,7 @@ class ClipVilPSource:
             settings["heads"] = hidden // _HEAD_SIZE
         channels = state[self.source_name("body.grid.project.weight")].shape[1]
         answers = state[self.source_name("heads.answers.out.bias")].shape[0] if "answers" in self.heads else 0
-        return Sizes(settings, words, answers, channels)
+        return Sizes(settings, {"words": words, "answers": answers}, channels)
 
     def source_name(self, name: str) -> str:
         """What the checkpoint calls our parameter `name`. Raises KeyError for one that it does not have."""
@@ -110,9 +113,19 @@ class ClipVilPSource:
                     return prefix + match.expand(theirs) + "." + rest[match.end() :]
         raise KeyError(name)
 
-    def build(self, settings: Mapping[str, Any], *, words: int, answers: int, channels: int) -> ClipVilPModel:
+    def assets(self, sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
+        """None: `clip_vil_p_folder.convert` reads the vocabularies itself, which hang on the heads that are there."""
+        return None
+
+    def build(self, settings: Mapping[str, Any], **sizes: int) -> ClipVilPModel:
         """The model of these settings, without an encoder."""
-        return build_model(settings, words=words, channels=channels, answers=answers, heads=self.heads)
+        return build_model(
+            settings,
+            words=sizes["words"],
+            channels=sizes["channels"],
+            answers=sizes["answers"],
+            heads=self.heads,
+        )
 
 
 def layout(state: Mapping[str, Tensor]) -> ClipVilPSource:

@@ -9,11 +9,25 @@ from typing import cast
 from torch import Tensor
 
 from clipvil.convert.base import Sizes, Source, loaded, translate
+from clipvil.convert.mmf_vocabularies import VOCABULARIES, assets
 from clipvil.models.pythia import Pythia, build
 
-__all__ = ["DROPPED", "MODEL", "OPTIONS", "PRESET", "TITLE", "build", "from_mmf", "sizes", "source_name"]
+__all__ = [
+    "DROPPED",
+    "MODEL",
+    "OPTIONS",
+    "PRESET",
+    "TASK",
+    "TITLE",
+    "VOCABULARIES",
+    "assets",
+    "build",
+    "from_mmf",
+    "sizes",
+    "source_name",
+]
 
-MODEL, PRESET, TITLE = "pythia", "published", "Pythia checkpoint of MMF"
+TASK, MODEL, PRESET, TITLE = "vqa", "pythia", "published", "Pythia checkpoint of MMF"
 OPTIONS = ("text_mask", "dropout")
 DROPPED: Sequence[tuple[str, str]] = ()
 
@@ -57,7 +71,7 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
         "narrow_size": narrow,
         "wide_size": state[source_name("wide.out.weight")].shape[1],
     }
-    return Sizes(settings, words, answers, channels)
+    return Sizes(settings, {"words": words, "answers": answers}, channels)
 
 
 def from_mmf(state: Mapping[str, Tensor]) -> Pythia:

@@ -31,7 +31,8 @@ from clipvil.files import atomic_write, fsync_folder
 
 SCHEMA = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
-_FILES = ("model.safetensors", "optimiser.safetensors")
+WEIGHTS, OPTIMISER = "model.safetensors", "optimiser.safetensors"
+_FILES = (WEIGHTS, OPTIMISER)
 
 
 class Checkpoints:
@@ -76,7 +77,7 @@ class Checkpoints:
             digests = {}
             for name in _FILES:
                 _fsync_file(temporary / name)
-                digests[name] = _sha256(temporary / name)
+                digests[name] = sha256(temporary / name)
             content = {"schema": SCHEMA, "step": step, **state, "sha256": digests}
             with atomic_write(temporary / "state.json") as stream:
                 stream.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
@@ -110,7 +111,7 @@ class Checkpoints:
         for name, digest in digests.items():
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder}: {name} is missing")
-            if _sha256(folder / name) != digest:
+            if sha256(folder / name) != digest:
                 raise CheckpointError(f"{folder}: {name} is damaged, its checksum is not the one written with it")
         return state
 
@@ -210,7 +211,7 @@ def load_optimisers(path: Path, model: nn.Module, optimisers: Iterable[torch.opt
     """Give each optimiser the state of its parameters from one file.
 
     Raises:
-        CheckpointError: a damaged file, or one with the state of a parameter that none of them has.
+        CheckpointError: no such file, a damaged one, or one with the state of a parameter that none of them has.
     """
     try:
         tensors = load_file(path)
@@ -247,7 +248,8 @@ def _separate(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return out
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.progress import Progress, progress
-from clipvil.tasks.base import Scores, Task
+from clipvil.tasks.base import Scores, Task, at_epoch
 from clipvil.training.checkpoint import Checkpoints
 from clipvil.training.loader import StepDataset, training_batches
 from clipvil.training.losses import LossModule
@@ -166,13 +166,16 @@ class Loop:
         """One update from this process's micro-batches."""
         position, own = self.position, self.sampler.own_parts
         rate = next(iter(self.optimisers.set_rates(position.step).values()))
+        at_epoch(self.task, self.sampler.epoch(position.step))
         self.optimisers.zero_grad()
         numbers = [self.sampler.locate(position.step * own + place) for place in range(own)]
         found = self.gradients.compute(parts, [(self.recipe.seed, "step", *number) for number in numbers])
         self._check_finite("loss", found.loss, rate)
-        limit = self.recipe.training.grad_clip or math.inf
+        limit, most = self.recipe.training.grad_clip or math.inf, self.recipe.training.grad_clip_value
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self._check_finite("gradient norm", norm, rate)
+        if most is not None:
+            nn.utils.clip_grad_value_(self.model.parameters(), most)
         self.optimisers.step()
         position.step += 1
         sums = {"loss": found.loss, "grad_norm": norm, "steps": 1}

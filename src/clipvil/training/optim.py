@@ -124,7 +124,13 @@ def learning_rate_factor(schedule: ScheduleChoice, step: int) -> float:
     - cosine: half a cosine from 1 at the end of the warm-up to `final` at `steps`;
     - linear: a straight line between the same (BERT's schedule, and CLIP-ViL_p's for everything but CLIP);
     - constant: 1.
+
+    noam is a schedule by itself (Vaswani et al. 2017): d_model^-0.5 * min(n^-0.5, n * warmup_steps^-1.5) for the n-th
+    update, n from 1 on. The learning rate that it is multiplied by is the published "factor", 1.
     """
+    if schedule.name == "noam":
+        update = step + 1
+        return float(schedule.d_model**-0.5 * min(update**-0.5, update * schedule.warmup_steps**-1.5))
     ratio = schedule.warmup_ratio
     warmup = schedule.warmup_steps if ratio is None else ratio * schedule.steps
     if step < warmup:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipvil.encoders.base import EncoderSpec
@@ -14,7 +17,7 @@ from clipvil.errors import UsageError
 from clipvil.features.base import GridBatch
 from clipvil.models.grid_trunk import GridTrunk
 from clipvil.models.picture_model import PictureModel
-from clipvil.tasks.base import Prediction, Scores, Task, trains
+from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, light, trains
 from clipvil.tasks.losses import LossTerms
 from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import encoder_of
@@ -52,7 +55,25 @@ class PictureTask:
         # Never for what copying and pickling ask before anything is there.
         if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.inner, name)
+        found = getattr(self.inner, name)
+        return self._adopt if name == "adopt" else found
+
+    def light(self) -> PictureTask:
+        """As the inner task judges while it trains."""
+        return PictureTask(light(self.inner), self.recipe)
+
+    def _adopt(self, model: nn.Module, initial: InitialRun) -> Any:
+        """Take the encoder of a run that trained one, and let the inner task take over the rest."""
+        whole = _picture_model(model)
+        tensors = load_file(initial.weights)
+        trunk = {name[6:]: tensors.pop(name) for name in list(tensors) if name.startswith("trunk.")}
+        if not trunk:
+            return self.inner.adopt(whole.head, initial)  # type: ignore[attr-defined]
+        whole.trunk.load_state_dict(trunk)
+        with tempfile.TemporaryDirectory() as folder:
+            rest = Path(folder) / initial.weights.name
+            save_file({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, rest)
+            return self.inner.adopt(whole.head, replace(initial, weights=rest))  # type: ignore[attr-defined]
 
     def prepare(self, train: Sequence[Any]) -> None:
         """See `Task.prepare`."""
