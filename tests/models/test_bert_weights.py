@@ -98,7 +98,7 @@ def test_a_damaged_bert_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"{gone} is missing"):
         load_bert(model(), tmp_path)
     save_file({**state, "encoder.layer.1.extra.weight": torch.ones(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="has not: encoder.layer.1.extra.weight"):
+    with pytest.raises(CheckpointError, match=r"has not: encoder\.layer\.1\.extra"):
         load_bert(model(), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):

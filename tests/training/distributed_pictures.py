@@ -27,7 +27,7 @@ def run(out: Path, pictures: Path, changes: dict[str, str], resume: bool) -> Non
 def main(plan: Path) -> None:
     """Every run of a plan: a JSON list of folder, pictures, changes of the recipe, and whether to go on."""
     for out, pictures, changes, resume in json.loads(plan.read_text()):
-        # The end of a run closes the connection between processes; accelerate makes a new one only when it has forgotten.
+        # The end of a run closes the connection between processes; accelerate opens another once it has forgotten it.
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
         run(Path(out), Path(pictures), changes, resume)

@@ -63,14 +63,13 @@ class _Head(nn.Module):
 
 
 class PictureToy(ToyTask):
-    """Which colour is on that side? `terms`: the loss is one sum over all questions and one over those about the left."""
+    """Which colour is on that side? `terms`: the loss is a sum over all questions and one over those about the left."""
 
     name = "picture-toy"
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(settings)
         self.terms = bool((settings or {}).get("terms", False))
-        self.says_weights = bool((settings or {}).get("says_weights", True))
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         return _Head(encoder.grid_channels, len(self.answers), float(model.get("dropout", 0.1)))

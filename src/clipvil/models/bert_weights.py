@@ -1,7 +1,7 @@
 """CLIP-ViL_p's text side from a BERT: a folder of transformers, the hub, or an installed package.
 
-Embeddings, layers and pooler come from it, the word head where it has one. What a BERT does not know (grid positions and
-projection, answers, whether a picture belongs to a text) starts fresh.
+Embeddings, layers and pooler come from it, the word head where it has one. What a BERT does not know (grid positions
+and projection, answers, whether a picture belongs to a text) starts fresh.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def synchronise(module: nn.Module, name: str) -> None:
     for layer in norms(module):
         if type(layer) is not nn.BatchNorm2d:
             raise EncoderError(
-                f"{name}: its {type(layer).__name__} cannot be synchronised; choose the norm policy frozen or per_device"
+                f"{name}: its {type(layer).__name__} cannot be synchronised; choose the norm policy frozen or "
+                "per_device"
             )
     for layer in norms(module):
         layer.__class__ = SyncedBatchNorm

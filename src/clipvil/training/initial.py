@@ -50,7 +50,7 @@ class Initial:
             raise CheckpointError(_other_task(self.run.task, task.name))
         return dict(own(model, self.run))
 
-    def adopt_optimisers(self, model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> None:
+    def adopt_optimiser(self, model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> None:
         """Put the state of its optimisers into fresh ones, where the recipe asks for that."""
         if self.optimiser is not None:
             load_optimisers(self.optimiser, model, optimisers)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipvil.encoders.base import EncoderSpec
@@ -14,10 +17,9 @@ from clipvil.errors import CheckpointError, UsageError
 from clipvil.features.base import GridBatch
 from clipvil.models.grid_trunk import GridTrunk
 from clipvil.models.picture_model import PictureModel
-from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, begin, trains
+from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, begin, light, trains
 from clipvil.tasks.losses import LossTerms
 from clipvil.tasks.registry import create_task
-from clipvil.tasks.transplant import initial_tensors
 from clipvil.training.inputs import encoder_of
 from clipvil.training.pixels import PictureSource
 from clipvil.training.recipe import Recipe
@@ -53,7 +55,28 @@ class PictureTask:
         # Never for what copying and pickling ask before anything is there.
         if name == "inner" or name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.inner, name)
+        found = getattr(self.inner, name)
+        return self._adopt if name == "adopt" else found
+
+    def light(self) -> PictureTask:
+        """As the inner task judges while it trains."""
+        return PictureTask(light(self.inner), self.recipe)
+
+    def _adopt(self, model: nn.Module, initial: InitialRun) -> Any:
+        """Take the encoder of a run that trained one, and let the inner task take over the rest."""
+        whole = _picture_model(model)
+        tensors = load_file(initial.weights)
+        trunk = {name[6:]: tensors.pop(name) for name in list(tensors) if name.startswith("trunk.")}
+        if not trunk:
+            return self.inner.adopt(whole.head, initial)  # type: ignore[attr-defined]
+        try:
+            whole.trunk.load_state_dict(trunk)
+        except RuntimeError as error:
+            raise CheckpointError(f"init: its encoder does not fit: {' '.join(str(error).split())}") from None
+        with tempfile.TemporaryDirectory() as folder:
+            rest = Path(folder) / initial.weights.name
+            save_file({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, rest)
+            return self.inner.adopt(whole.head, replace(initial, weights=rest))  # type: ignore[attr-defined]
 
     def prepare(self, train: Sequence[Any]) -> None:
         """See `Task.prepare`."""
@@ -81,21 +104,6 @@ class PictureTask:
     def begin(self, model: nn.Module) -> dict[str, Any]:
         """See `clipvil.tasks.base.begin`: what the inner task does with its own model."""
         return begin(self.inner, _picture_model(model).head)
-
-    def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
-        """What the inner task takes of a run of another task; and its encoder, where that was trained along.
-
-        Raises CheckpointError where the encoder is another one.
-        """
-        whole = _picture_model(model)
-        _, trunk = initial_tensors(initial)
-        try:
-            if trunk:
-                whole.trunk.load_state_dict(trunk)
-        except RuntimeError as error:
-            raise CheckpointError(f"init: its encoder does not fit: {' '.join(str(error).split())}") from None
-        report = dict(self.inner.adopt(whole.head, initial))  # type: ignore[attr-defined]
-        return {**report, "encoder": "of that run" if trunk else "as it came"}
 
     def collate(self, records: Sequence[Any], features: Any) -> dict[str, Tensor]:
         """The inner task's batch with pixels in the place of the cells.

@@ -96,7 +96,7 @@ class Predictor:
         resized = self._encoder.resize(open_picture(picture))
         assert resized is not None
         if self.recipe.features.source == "pictures":
-            return one_picture(self.spec, _ONE, resized, self._encoder.policy)
+            return one_picture(self.spec, _ONE, resized, self.recipe.encoder.resize)
         return PicturesAtHand(self.spec, [_ONE], self._encoder.grids(resized.pixels[None]))
 
 

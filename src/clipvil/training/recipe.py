@@ -176,6 +176,7 @@ class TrainingChoice(_Section):
     between evaluations. `threads` is the most CPU threads to compute with (None: all cores): threads of a small model
     wait for each other longer than they compute. `grad_clip` is the longest that the gradient of all weights may be,
     `grad_clip_value` the largest that one weight's may be.
+
     `share` trains on the records of that share of the training pictures alone, to see what few data do: a picture is
     in when sha256("share/" + image_id), read as a fraction, lies below it. So a smaller share is part of a larger one,
     and the same pictures are chosen whatever else is in the corpus.

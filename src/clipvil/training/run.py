@@ -385,7 +385,7 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
         quiet=quiet,
     )
     if initial is not None:
-        initial.adopt_optimisers(loop.model, loop.optimisers)
+        initial.adopt_optimiser(loop.model, loop.optimisers)
     return loop, adopted
 
 

@@ -141,7 +141,8 @@ class GroupedSampler(CountedSampler):
         Raises UsageError as `CountedSampler`, and where runs of `micro` records do not make up the batch.
         """
         super().__init__(len(groups), batch_size, seed, rank=rank, world=world, parts=parts)
-        if batch_size % micro or micro % (batch_size // self.parts):
+        each = batch_size // self.parts
+        if batch_size % micro or (each % micro and micro % each):
             raise UsageError(f"runs of {micro} records do not fit batches of {batch_size} in {self.parts} parts")
         self.groups, self.pictures = groups, pictures
         self.micro, self.sentences = micro, sentences
