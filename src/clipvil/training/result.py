@@ -85,7 +85,12 @@ def build_result(
         "recipe": recipe.to_values(),
         "recipe_hash": recipe.hash(),
         "packages": package_versions(),
-        "hardware": {**hardware(), "device": str(next(iter(model.parameters())).device), "threads": threads()},
+        "hardware": {
+            **hardware(),
+            "device": str(next(iter(model.parameters())).device),
+            "threads": threads(),
+            "processes": processes(),
+        },
         "seconds": {
             **watch.seconds,
             "training": round(position.training_seconds, 3),
@@ -139,3 +144,9 @@ def describe_features(features: FeatureSource) -> dict[str, Any] | None:
 def threads() -> int:
     """How many threads torch computes with: sums, and so the last bits of the weights, depend on it."""
     return torch.get_num_threads()
+
+
+def processes() -> int:
+    """How many processes train together."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1

@@ -115,11 +115,12 @@ class CountedSampler:
 class GroupedSampler(CountedSampler):
     """A `CountedSampler` whose epochs are ordered so that micro-batches are cheap.
 
-    That is: pictures of one group, several records of a picture behind each other. Each epoch is a permutation again, so every record comes exactly once an epoch; the published sampler drops and
-    repeats some. Every run of `micro` records (positions k * micro to (k + 1) * micro of the stream) lies in one group,
-    but for what is left of each group at the end, fewer than `micro` records: these make up mixed runs, neighbouring
-    groups together, among them the one that reaches over the end of the epoch. Records of one picture are cut into
-    units of at most `sentences` at random, and units keep together as far as the runs' ends allow.
+    That is: pictures of one group, several records of a picture behind each other. Each epoch is a permutation again,
+    so every record comes exactly once an epoch (the published sampler drops some and repeats others). Every run of
+    `micro` records (positions k * micro to (k + 1) * micro of the stream) lies in one group, but for what is left of
+    each group at the end, fewer than `micro` records: these make up mixed runs, neighbouring groups together, among
+    them the one that reaches over the end of the epoch. The records of one picture are cut at random into units of at
+    most `sentences`, and units stay together as far as the ends of runs allow.
     """
 
     def __init__(
