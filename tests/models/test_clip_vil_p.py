@@ -251,3 +251,24 @@ def test_the_word_head_reads_the_word_table() -> None:
     assert torch.allclose(model.words_at(out.sequence[:, :7][chosen]), out.mlm[chosen], atol=1e-6)
     with pytest.raises(DataError, match="no answer head"):
         _ = out.logits
+
+
+def test_half_precision_trains() -> None:
+    """bf16 autocast, as accelerate runs it, and a whole model in bf16."""
+    for whole in (False, True):
+        body, given = small(keep_cells=4).train(), batch(3, 1)
+        picture = torch.zeros(3, dtype=torch.int64)
+        if whole:
+            body.bfloat16()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not whole):
+            sequence, pooled = read(body, given, picture=picture)
+        pooled.float().square().sum().backward()
+        assert sequence.shape == (3, 11, 16) and bool(pooled.isfinite().all())
+        assert body.grid.rows.weight.grad is not None and bool(body.grid.rows.weight.grad.abs().sum() > 0)
+
+
+def test_positions_are_projected_as_if_they_stood_on_the_cells() -> None:
+    grid = small(normalise=True).grid
+    cells, shapes = torch.randn(2, 12, CHANNELS), torch.tensor([[3, 4], [1, 11]])
+    expected = grid.norm(grid.project(grid.place(cells, shapes)))
+    assert torch.allclose(grid(cells, shapes), expected, atol=1e-5)

@@ -58,11 +58,11 @@ def test_assets_bring_back_the_same_pieces() -> None:
 
 
 def test_words_and_pieces_are_not_mixed_up(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="reads word pieces; set 'task_settings.tokenizer' to wordpiece"):
+    with pytest.raises(RecipeError, match=r"reads word pieces; set .* to wordpiece"):
         task = Vqa({})
         task.prepare(colour_questions(9))
         task.build(MODEL, ColourSource.spec)
-    with pytest.raises(RecipeError, match="reads words; set 'task_settings.tokenizer' to words"):
+    with pytest.raises(RecipeError, match=r"reads words; set .* to words"):
         prepared().build({"name": "pythia", "preset": "mini"}, ColourSource.spec)
     with pytest.raises(RecipeError, match="of whole words"):
         Vqa({"tokenizer": "wordpiece", "vectors": "glove.txt"})

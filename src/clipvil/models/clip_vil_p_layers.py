@@ -58,21 +58,27 @@ class GridEmbeddings(nn.Module):
 
     def place(self, cells: Tensor, shapes: Tensor) -> Tensor:
         """Cells (P, N, C), row by row, with their positions added; shapes (P, 2) rows and columns. Raises DataError."""
-        place = torch.arange(cells.shape[1], device=cells.device).unsqueeze(0)
-        shapes = shapes.to(cells.device)
-        rows, columns = shapes[:, :1], shapes[:, 1:]
-        row = torch.div(place, columns, rounding_mode="floor")
-        cells = self.normalise(cells)
-        return cells + self._read(self.rows, row, rows) + self._read(self.columns, place % columns, columns)
+        return self.normalise(cells) + self._positions(self.rows.weight, self.columns.weight, cells, shapes)
 
     def forward(self, cells: Tensor, shapes: Tensor) -> Tensor:
         """(P, N, C), (P, 2) -> (P, N, hidden), without dropout: that is drawn for each sentence."""
-        placed = self.place(cells, shapes)
-        return self.norm(self.project(placed.to(self.project.weight.dtype)))
+        weight = self.project.weight
+        # project(place(cells)), but the positions are projected as tables: the grid is never copied at its full depth.
+        rows, columns = functional.linear(self.rows.weight, weight), functional.linear(self.columns.weight, weight)
+        x = self.project(self.normalise(cells).to(weight.dtype))
+        return self.norm(x + self._positions(rows, columns, cells, shapes))
 
-    def _read(self, table: nn.Embedding, index: Tensor, size: Tensor) -> Tensor:
-        """Rows (P, N, C) of a table for places `index` (P, N) among `size` (P, 1)."""
-        known = table.num_embeddings
+    def _positions(self, rows: Tensor, columns: Tensor, cells: Tensor, shapes: Tensor) -> Tensor:
+        """What tables of rows and columns, each (K, size), say of every cell: (P, N, size)."""
+        place = torch.arange(cells.shape[1], device=cells.device).unsqueeze(0)
+        shapes = shapes.to(cells.device)
+        height, width = shapes[:, :1], shapes[:, 1:]
+        row = torch.div(place, width, rounding_mode="floor")
+        return self._read(rows, row, height) + self._read(columns, place % width, width)
+
+    def _read(self, table: Tensor, index: Tensor, size: Tensor) -> Tensor:
+        """Rows (P, N, size) of a table for places `index` (P, N) among `size` (P, 1)."""
+        known = len(table)
         index = torch.minimum(index, size - 1)  # padding lies in no row; what it gets is never seen
         if self.strict and bool((size > known).any()):
             raise DataError(
@@ -85,8 +91,8 @@ class GridEmbeddings(nn.Module):
         )
         exact = index * scale
         low = exact.floor().long().clamp(max=known - 1)
-        share = (exact - low).unsqueeze(2).to(table.weight.dtype)
-        return torch.lerp(table(low), table((low + 1).clamp(max=known - 1)), share)
+        share = (exact - low).unsqueeze(2).to(table.dtype)
+        return torch.lerp(table[low], table[(low + 1).clamp(max=known - 1)], share)
 
 
 class Block(nn.Module):
