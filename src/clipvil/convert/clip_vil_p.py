@@ -68,7 +68,7 @@ class ClipVilPSource:
     TITLE: ClassVar[str] = "CLIP-ViL_p checkpoint"
 
     @property
-    def DROPPED(self) -> Sequence[tuple[str, str]]:
+    def DROPPED(self) -> Sequence[tuple[str, str]]:  # noqa: N802 - the protocol's name
         """Patterns of keys that are left behind, each with the reason; the encoder's own keys are not among them."""
         body = re.escape(self.body + "encoder.")
         return (
