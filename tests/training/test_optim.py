@@ -49,7 +49,9 @@ def test_constant_stays() -> None:
 def test_each_optimiser_moves_the_weights_with_the_rate_it_is_given(name: str, kind: str) -> None:
     layer = nn.Linear(3, 1)
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
-    optimiser = create_optimiser(OptimiserChoice(name=name, lr=0.5), [*layer.parameters(), frozen])  # type: ignore[arg-type]
+    optimiser = create_optimiser(
+        OptimiserChoice(name=name, lr=0.5), {**dict(layer.named_parameters()), "frozen": frozen}
+    )  # type: ignore[arg-type]
     assert type(optimiser).__name__ == kind
     before = layer.weight.detach().clone()
     layer(torch.ones(1, 3)).sum().backward()
@@ -64,7 +66,7 @@ def test_each_optimiser_moves_the_weights_with_the_rate_it_is_given(name: str, k
 
 def test_options_reach_the_optimiser() -> None:
     choice = OptimiserChoice(name="adamax", lr=0.01, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.3)
-    defaults = create_optimiser(choice, nn.Linear(1, 1).parameters()).defaults
+    defaults = create_optimiser(choice, dict(nn.Linear(1, 1).named_parameters())).defaults
     assert (defaults["betas"], defaults["eps"], defaults["weight_decay"]) == ((0.8, 0.9), 1e-4, 0.3)
-    momentum = create_optimiser(OptimiserChoice(name="sgd", momentum=0.9), nn.Linear(1, 1).parameters())
+    momentum = create_optimiser(OptimiserChoice(name="sgd", momentum=0.9), dict(nn.Linear(1, 1).named_parameters()))
     assert momentum.defaults["momentum"] == 0.9

@@ -16,8 +16,12 @@ def convert(
     recipe: str = typer.Option(
         ..., "--recipe", help="The recipe it was trained by: encoder, resize and data, as paper/vqa_v2/mcan-rn50x4."
     ),
-    words: Path | None = typer.Option(None, "--words", help="The vocabulary, one word a line (vocabulary_100k.txt, vocab.txt)."),
-    answers: Path | None = typer.Option(None, "--answers", help="The answers (answers_vqa.txt, trainval_label2ans.json, all_ans.json)."),
+    words: Path | None = typer.Option(
+        None, "--words", help="The vocabulary, one word a line (vocabulary_100k.txt, vocab.txt)."
+    ),
+    answers: Path | None = typer.Option(
+        None, "--answers", help="The answers (answers_vqa.txt, trainval_label2ans.json, all_ans.json)."
+    ),
     out: Path = typer.Option(..., "--out", help="Folder to write, used like that of a run."),
 ) -> None:
     """Convert a released checkpoint; nothing is unpickled, and no key is passed over in silence.

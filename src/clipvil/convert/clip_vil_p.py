@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -52,30 +52,30 @@ _ANSWERS: Sequence[tuple[str, str]] = (
     (r"answers\.norm", "logit_fc.2"),
     (r"answers\.out", "logit_fc.3"),
 )
+_PRETRAINING = r"cls\.(predictions\.(bias|transform\.(dense|LayerNorm)\.(weight|bias))|seq_relationship\.(weight|bias))"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClipVilPSource:
     """A `Source` for one layout: the prefix of the body, that of the answer head, and the heads that are there."""
 
     body: str
     answer_head: str
     heads: Collection[str]
+    MODEL: str = "clip_vil_p"
+    PRESET: str = "published"
+    OPTIONS: Sequence[str] = ("behaviour", "pooler", "heads", "dropout", "keep_cells", "checkpointing")
+    TITLE: str = "CLIP-ViL_p checkpoint"
+    DROPPED: Sequence[tuple[str, str]] = ()
+    """The encoder's own keys are not among them."""
 
-    MODEL: ClassVar[str] = "clip_vil_p"
-    PRESET: ClassVar[str] = "published"
-    OPTIONS: ClassVar[Sequence[str]] = ("behaviour", "pooler", "heads", "dropout", "keep_cells", "checkpointing")
-    TITLE: ClassVar[str] = "CLIP-ViL_p checkpoint"
-
-    @property
-    def DROPPED(self) -> Sequence[tuple[str, str]]:  # noqa: N802 - the protocol's name
-        """Patterns of keys that are left behind, each with the reason; the encoder's own keys are not among them."""
-        body = re.escape(self.body + "encoder.")
-        return (
-            (body + r"visn_fc\.box_(fc|layer_norm)\..*", "the branch for boxes, which the original makes but never runs"),
-            (body + r"visual_model\.(?!visual\.).*", "CLIP's text tower, overwritten with noise and never run"),
+    def __post_init__(self) -> None:
+        encoder = re.escape(self.body + "encoder.")
+        self.DROPPED = (
+            (encoder + r"visn_fc\.box_(fc|layer_norm)\..*", "the branch for boxes, which the original never runs"),
+            (encoder + r"visual_model\.(?!visual\.).*", "CLIP's text tower, overwritten with noise and never run"),
             (re.escape(DECODER), "the word table under a second name"),
-            (r"cls\..*", "a head of pre-training, which the recipe's task has not"),
+            (_PRETRAINING, "a head of pre-training, which the recipe's task has not"),
         )
 
     def sizes(self, state: Mapping[str, Tensor]) -> Sizes:
@@ -103,9 +103,7 @@ class ClipVilPSource:
     def source_name(self, name: str) -> str:
         """What the checkpoint calls our parameter `name`. Raises KeyError for one that it does not have."""
         part, _, rest = name.partition(".")
-        tables = (
-            ((self.body, _BODY),) if part == "body" else (("", _HEADS), (self.answer_head, _ANSWERS))
-        )
+        tables = ((self.body, _BODY),) if part == "body" else (("", _HEADS), (self.answer_head, _ANSWERS))
         for prefix, table in tables:
             for pattern, theirs in table:
                 if match := re.match(pattern + r"\.", rest):
@@ -123,7 +121,11 @@ def layout(state: Mapping[str, Tensor]) -> ClipVilPSource:
     if not tuned and PRETRAINED + _WORDS not in state:
         raise KeyError(PRETRAINED + _WORDS)
     answers = "" if tuned else "answer_head."
-    signs = {"mlm": "cls.predictions.bias", "itm": "cls.seq_relationship.weight", "answers": answers + "logit_fc.3.bias"}
+    signs = {
+        "mlm": "cls.predictions.bias",
+        "itm": "cls.seq_relationship.weight",
+        "answers": answers + "logit_fc.3.bias",
+    }
     return ClipVilPSource(
         FINE_TUNED if tuned else PRETRAINED, answers, tuple(head for head in HEADS if signs[head] in state)
     )

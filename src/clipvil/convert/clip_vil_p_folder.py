@@ -93,10 +93,10 @@ def convert(
 ) -> Conversion:
     """Translate a checkpoint and write the folder; returns the account of its keys. See `clipvil.convert.folder`.
 
-    `recipe` says task and data; its encoder becomes the one of the checkpoint, its resize policy clipvil-pretrain unless
-    it names that policy with other limits. `words` is what `WordPiece.load` takes; `answers` a JSON list of strings
-    (trainval_label2ans.json) or of objects with `ans` (all_ans.json), or a text file with one answer a line, in the
-    order of the rows. Raises as `clipvil.convert.folder.convert`.
+    `recipe` says task and data; its encoder becomes the one of the checkpoint, its resize policy clipvil-pretrain
+    unless it names that policy with other limits. `words` is what `WordPiece.load` takes; `answers` a JSON list of
+    strings (trainval_label2ans.json) or of objects with `ans` (all_ans.json), or a text file with one answer a line, in
+    the order of the rows. Raises as `clipvil.convert.folder.convert`.
     """
     out = Path(out)
     if (out / "recipe.yaml").exists():

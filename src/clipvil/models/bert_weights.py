@@ -1,7 +1,7 @@
 """CLIP-ViL_p's text side from a BERT: a folder of transformers, the hub, or an installed package.
 
-Embeddings, layers and pooler come from it, the word head where it has one. What a BERT does not know (grid positions and
-projection, answers, whether a picture belongs to a text) starts fresh.
+Embeddings, layers and pooler come from it, the word head where it has one. What a BERT does not know (grid positions
+and projection, answers, whether a picture belongs to a text) starts fresh.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def load_bert(model: ClipVilPModel, source: str | Path) -> BertReport:
     or a body tensor that is missing or misshapen.
     """
     folder = _folder(source)
-    state, config = _tensors(folder), _config(folder)
+    config, state = _config(folder), _tensors(folder)
     mine = model.config
     for ours, name in ((mine.heads, "num_attention_heads"), (mine.layers, "num_hidden_layers")):
         if config.get(name) != ours:

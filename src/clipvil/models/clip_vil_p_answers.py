@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,5 +36,4 @@ def build(
 ) -> ClipVilPAnswers:
     """A fresh model from a recipe's `model` section; `vectors` of whole words have no use here."""
     config = configure_clip_vil_p(settings)
-    model = ClipVilPAnswers(config, words=words, channels=channels, answers=answers, heads=("answers",))
-    return cast(ClipVilPAnswers, model)
+    return ClipVilPAnswers(config, words=words, channels=channels, answers=answers, heads=("answers",))

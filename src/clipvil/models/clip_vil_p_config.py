@@ -40,6 +40,8 @@ class ClipVilPConfig:
     """`linear` or `tanh`, or what the behaviour says. Weights trained with the one do not fit the other."""
     normalise: bool = False
     """Layer-normalise cells over their channels first: encoders differ in scale by orders of magnitude."""
+    init_std: float = 0.02
+    """Spread of weights at the start (BERT's 0.02 fits a hidden size of 768; a small model learns nothing from it)."""
     position_std: float = 0.02
     """Spread of the grid positions at the start (published: 0.02)."""
     checkpointing: bool = False
@@ -67,6 +69,7 @@ PRESETS: Mapping[str, ClipVilPConfig] = {
         dropout=0.0,
         text_positions=32,
         normalise=True,
+        init_std=0.1,
         position_std=0.5,
     ),
 }
@@ -80,6 +83,7 @@ def configure_clip_vil_p(settings: Mapping[str, Any]) -> ClipVilPConfig:
     config = configuration(PRESETS, settings, model="CLIP-ViL_p", default="base")
     if config.hidden % config.heads:
         raise RecipeError("'model.hidden' must be a multiple of 'model.heads'")
-    if not 0 <= config.position_std < float("inf"):
-        raise RecipeError(f"'model.position_std' must not be negative, not {config.position_std}")
+    for name in ("init_std", "position_std"):
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise RecipeError(f"'model.{name}' must not be negative, not {getattr(config, name)}")
     return config

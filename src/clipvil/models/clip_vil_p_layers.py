@@ -80,7 +80,9 @@ class GridEmbeddings(nn.Module):
                 fix="choose a smaller resize policy, or behaviour: sane",
             )
         # A grid that is larger than the table is stretched over it.
-        scale = torch.where(size > known, (known - 1) / (size - 1).clamp(min=1), torch.ones_like(size, dtype=torch.float))
+        scale = torch.where(
+            size > known, (known - 1) / (size - 1).clamp(min=1), torch.ones_like(size, dtype=torch.float)
+        )
         exact = index * scale
         low = exact.floor().long().clamp(max=known - 1)
         share = (exact - low).unsqueeze(2).to(table.weight.dtype)
@@ -117,12 +119,12 @@ class Block(nn.Module):
 
 
 def initialise(module: nn.Module, config: ClipVilPConfig) -> None:
-    """BERT's start of one layer: N(0, 0.02), biases 0, normalisation the identity; for `module.apply`.
+    """BERT's start of one layer: N(0, `init_std`), biases 0, normalisation the identity; for `module.apply`.
 
     Applied to body and heads alone. The released code ran it over the encoder too, which destroys ViTs.
     """
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=config.init_std)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
     if isinstance(module, GridEmbeddings):

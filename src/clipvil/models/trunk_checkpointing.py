@@ -77,4 +77,4 @@ def _wrap(block: nn.Module, recompute: Recompute) -> None:
 
         return checkpoint(plain, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
-    block.forward = forward  # type: ignore[method-assign]
+    block.forward = forward

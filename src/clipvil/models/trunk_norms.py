@@ -39,9 +39,10 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         variance = (square - mean.square()).clamp(min=0)
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
+                share = 0.1 if self.momentum is None else self.momentum
                 if self.num_batches_tracked is not None:
                     self.num_batches_tracked.add_(1)
-                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                    share = 1 / self.num_batches_tracked.item() if self.momentum is None else share
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
                 self.running_var.lerp_((variance * total / (total - 1)).to(self.running_var.dtype), share)
         scale = (variance + self.eps).rsqrt() * self.weight
@@ -56,7 +57,8 @@ def synchronise(module: nn.Module, name: str) -> None:
     for layer in norms(module):
         if type(layer) is not nn.BatchNorm2d:
             raise EncoderError(
-                f"{name}: its {type(layer).__name__} cannot be synchronised; choose the norm policy frozen or per_device"
+                f"{name}: its {type(layer).__name__} cannot be synchronised; choose the norm policy frozen or "
+                "per_device"
             )
     for layer in norms(module):
         layer.__class__ = SyncedBatchNorm

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from clipvil.encoders.base import EncoderSpec
     from clipvil.features.base import FeatureSource
+    from clipvil.tasks.losses import LossTerms
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names; `model` is what `build` returned. What only some tasks
     have is not asked of all: `trains = False` (see `trains`), `order` (see `reading_order`), `estimate`
-    (see `estimate`) and `refuses` (see `refusal`).
+    (see `estimate`), `loss_weights` (see `LossTerms`) and `refuses` (see `refusal`).
     """
 
     name: str
@@ -96,8 +97,8 @@ class Task(Protocol):
         """One batch: tensors only, first dimension B."""
         ...
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """The scalar training loss."""
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | LossTerms:
+        """The training loss: a scalar that is a mean over the records, or `LossTerms` where it is none."""
         ...
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Any]) -> list[Prediction]:

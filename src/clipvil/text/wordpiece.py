@@ -232,7 +232,8 @@ def _read(path: Path) -> WordPiece:
 
 
 def _tokenizer_json(value: Any) -> WordPiece:
-    model = value.get("model") if isinstance(value, dict) else None
+    value = value if isinstance(value, dict) else {}
+    model = value.get("model")
     table = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(table, dict) or model.get("type", "WordPiece") != "WordPiece":
         raise DataError("not a tokenizer.json of a WordPiece model")

@@ -68,7 +68,7 @@ class BertAdamW(torch.optim.Optimizer):
             state["step"] += 1
             by_count.setdefault(int(state["step"]), []).append(parameter)
         for count, moved in by_count.items():
-            gradients = [parameter.grad for parameter in moved]
+            gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
             means = [self.state[parameter]["exp_avg"] for parameter in moved]
             squares = [self.state[parameter]["exp_avg_sq"] for parameter in moved]
             torch._foreach_mul_(means, first)

@@ -92,7 +92,7 @@ def open_features(
     fingerprint: str = "",
     quiet: bool = False,
 ) -> FeatureSource:
-    """The features of all pictures of the datasets, from the store that the recipe names.
+    """The features of all pictures of the datasets, from the store that the recipe names, or the pictures themselves.
 
     The store is `features.store` of the recipe, or `features` inside `out`. A complete one is taken as it is, whatever
     further pictures it holds; one that is not there or not finished is extracted, and with `retry_failed` one in which
@@ -104,6 +104,10 @@ def open_features(
         StoreError: the store holds features of another encoder, other weights, layer, resize policy or type, or lacks
             pictures of the datasets that did not fail; or a store named as the encoder is not there or not finished.
     """
+    if recipe.features.source == "pictures":
+        from clipvil.training.picture_files import open_pictures
+
+        return open_pictures(recipe, datasets, out, retry_failed=retry_failed, quiet=quiet)
     if recipe.encoder.name == BLIND:
         from clipvil.features.blind import BlindSource
 
@@ -251,15 +255,18 @@ def usable(records: Sequence[Any], features: FeatureSource, split: str, *, quiet
     if not kept:
         raise DataError(
             f"none of the {len(records)} records of split '{split}' has a picture with features "
-            f"(the first wants '{image_ids[0]}'): look at failures.jsonl of the feature store, and once the pictures "
+            f"(the first wants '{image_ids[0]}'): look at failures.jsonl of the feature store (of `pictures` where "
+            "features.source is pictures), and once the pictures "
             "are mended, try them again with --retry-failed"
         )
     missing = len(records) - len(kept)
     if not quiet:
         first = next(image_id for image_id in image_ids if image_id in absent)
+        # Pictures that are read in training themselves say where they are told of.
+        where = getattr(features, "told_in", "failures.jsonl of the feature store")
         print(
             f"{split}: {missing} of {len(records)} records left out, their pictures have no features "
-            f"(the first is '{first}'); see failures.jsonl of the feature store; --retry-failed tries them again",
+            f"(the first is '{first}'); see {where}; --retry-failed tries them again",
             file=sys.stderr,
         )
     return Usable(rows_of(records, kept), missing, set_hash(absent))

@@ -21,6 +21,7 @@ from clipvil.training.evaluation import evaluating
 from clipvil.training.inputs import BLIND, encoder_of, other_encoder
 from clipvil.training.loader import to_device
 from clipvil.training.pictures import Picture, open_picture
+from clipvil.training.pixels import one_picture
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import restore
 from clipvil.training.run_files import read_json, read_recipe
@@ -102,6 +103,8 @@ class Predictor:
             return BlindSource()
         image = open_picture(picture)
         resized = self._policy.apply(image, self.encoder.preprocess, self.encoder.stride)
+        if self.recipe.features.source == "pictures":
+            return one_picture(self.spec, _ONE, resized, self._policy.name)
         with torch.no_grad():
             encoded = self.encoder.encode(normalise(resized.pixels[None], self.encoder.preprocess))
         # Through the type that the store keeps, so that the model sees what it was trained on.

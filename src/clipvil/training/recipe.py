@@ -22,6 +22,18 @@ _WITHOUT_EFFECT = (
     ("training", "threads"),
     ("training", "checkpoint_every"),
     ("training", "trackers"),
+    ("pictures", "keep"),
+    ("pictures", "keep_mb"),
+)
+# Settings that came later than runs that are there. At their default they stay out of the hash too, so that those runs
+# are still what they were.
+_LATER: tuple[tuple[str, Any], ...] = (
+    ("trunk", None),
+    ("pictures", None),
+    ("features.source", "store"),
+    ("optimiser.no_decay", []),
+    ("schedule.warmup_ratio", None),
+    ("training.micro_batch", None),
 )
 
 
@@ -43,8 +55,13 @@ class EncoderChoice(_Section):
 
 
 class FeatureChoice(_Section):
-    """Where features are kept (None: inside the run folder) and how they are computed when they are missing."""
+    """Where features are kept (None: inside the run folder) and how they are computed when they are missing.
 
+    With `source: pictures` there are none: the model gets the pictures and encodes them anew in every batch, with an
+    encoder that is trained with it; see `TrunkChoice` and `PictureChoice`.
+    """
+
+    source: Literal["store", "pictures"] = "store"
     store: str | None = None
     precision: str = "auto"
     dtype: Literal["float16", "float32", "bfloat16"] = "float16"
@@ -52,14 +69,20 @@ class FeatureChoice(_Section):
 
 
 class OptimiserChoice(_Section):
-    """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it."""
+    """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it.
 
-    name: Literal["adamax", "adamw", "adam", "sgd"] = "adamw"
+    `bert_adamw` is AdamW as transformers 3.3.1 had it, which CLIP-ViL_p was trained with. `no_decay` names what weight
+    decay leaves alone: parts of parameter names, as published for BERT (`bias`, `LayerNorm.weight`), and `vectors` for
+    every parameter of one dimension (biases and the scales of norms).
+    """
+
+    name: Literal["adamax", "adamw", "adam", "sgd", "bert_adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    no_decay: tuple[str, ...] = ()
 
     @field_validator("betas")
     @classmethod
@@ -69,36 +92,86 @@ class OptimiserChoice(_Section):
         return betas
 
 
-class ScheduleChoice(_Section):
-    """How the learning rate moves over `steps` updates; see `clipvil.training.optim.learning_rate_factor`."""
+class ScheduleShape(_Section):
+    """How the learning rate moves, whatever the number of updates; see `clipvil.training.optim.learning_rate_factor`.
 
-    name: Literal["multistep", "cosine", "constant"] = "cosine"
-    steps: int = Field(default=1000, gt=0)
+    `warmup_ratio` gives the warm-up as a share of all updates, not rounded to whole ones, in place of `warmup_steps`.
+    """
+
+    name: Literal["multistep", "cosine", "constant", "linear"] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
+    warmup_ratio: float | None = Field(default=None, ge=0, lt=1)
     warmup_from: float = Field(default=0.0, ge=0, le=1)
     milestones: tuple[int, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     final: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _in_order(self) -> ScheduleChoice:
+    def _in_order(self) -> ScheduleShape:
         if any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
             raise ValueError(f"milestones must rise, got {list(self.milestones)}")
         if self.milestones and self.name != "multistep":
             raise ValueError(f"milestones belong to the multistep schedule, not to {self.name}")
+        if self.warmup_ratio is not None and self.warmup_steps:
+            raise ValueError("the warm-up is given twice, as warmup_steps and as warmup_ratio")
         return self
+
+
+class ScheduleChoice(ScheduleShape):
+    """The schedule of the run, over `steps` updates."""
+
+    steps: int = Field(default=1000, gt=0)
+
+
+class TrunkChoice(_Section):
+    """How the encoder is trained along (`features.source: pictures`).
+
+    `trained: false` encodes pictures with fixed weights. `optimiser` and `schedule` are the encoder's own, or those of
+    the rest where they are left out. `batch_norm`: `frozen` normalises by the statistics that came with the weights
+    and changes nothing of it, `sync` normalises by the statistics of the micro-batches of all processes together,
+    `per_device` by those of one micro-batch in one process, as published. `checkpointing` keeps no
+    activations inside the encoder's blocks and computes them again on the way back: less memory, a third more work.
+    """
+
+    trained: bool = True
+    batch_norm: Literal["frozen", "sync", "per_device"] = "frozen"
+    checkpointing: bool = False
+    optimiser: OptimiserChoice | None = None
+    schedule: ScheduleShape | None = None
+
+
+class PictureChoice(_Section):
+    """How pictures come into batches (`features.source: pictures`).
+
+    `sentences` is the most records of one picture that follow each other in an epoch, so that one encoding serves
+    them. `aspects` sorts pictures by height / width into that many groups on either side of 1 (squares among the
+    portraits), and a micro-batch holds one group; 0 mixes them. `padding`: the cells of what the resize policy put
+    around a picture (`clipvil-pretrain`) are `masked`, or `visible` to the model, as published. `keep` says where
+    resized pictures stay, up to `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder
+    `features.store`), or nowhere.
+    """
+
+    sentences: int = Field(default=1, gt=0)
+    aspects: int = Field(default=1, ge=0, le=32)
+    padding: Literal["masked", "visible"] = "masked"
+    keep: Literal["nowhere", "memory", "disk"] = "memory"
+    keep_mb: int = Field(default=1024, ge=0)
 
 
 class TrainingChoice(_Section):
     """How training runs.
 
-    `batch_size` is that of all processes together. `evaluate_every` steps the model is judged on the validation split
-    and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
-    `checkpoint_every` asks for further checkpoints between evaluations. `threads` is the most CPU threads to compute
-    with (None: all cores): threads of a small model wait for each other longer than they compute.
+    `batch_size` is that of all processes together. `micro_batch` is how many records go through the model at once
+    (None: the process's whole share of the batch); the gradients of an update are summed over micro-batches and
+    processes, and what a micro-batch holds does not depend on the number of processes. Every
+    `evaluate_every` steps the model is judged on the validation split and a checkpoint is kept; after `patience`
+    evaluations without a better value training stops (None: never). `checkpoint_every` asks for further checkpoints
+    between evaluations. `threads` is the most CPU threads to compute with (None: all cores): threads of a small model
+    wait for each other longer than they compute.
     """
 
     batch_size: int = Field(default=64, gt=0)
+    micro_batch: int | None = Field(default=None, gt=0)
     evaluate_batch_size: int = Field(default=256, gt=0)
     evaluate_every: int = Field(default=200, gt=0)
     patience: int | None = Field(default=None, gt=0)
@@ -127,6 +200,8 @@ class Recipe(_Section):
     optimiser: OptimiserChoice = OptimiserChoice()
     schedule: ScheduleChoice = ScheduleChoice()
     training: TrainingChoice = TrainingChoice()
+    trunk: TrunkChoice = TrunkChoice()
+    pictures: PictureChoice = PictureChoice()
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @classmethod
@@ -185,6 +260,14 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     for section, field in _WITHOUT_EFFECT:
         if isinstance(kept.get(section), dict):
+            kept[section].pop(field, None)
+    from_pictures = kept.get("features", {}).get("source") == "pictures"
+    for path, default in _LATER:
+        section, _, field = path.partition(".")
+        if not field:
+            if not from_pictures:
+                kept.pop(section, None)
+        elif isinstance(kept.get(section), dict) and kept[section].get(field, default) == default:
             kept[section].pop(field, None)
     return kept
 

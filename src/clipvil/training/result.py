@@ -124,10 +124,13 @@ def describe_split(dataset: Dataset, chosen: Usable) -> dict[str, Any]:
 
 
 def describe_features(features: FeatureSource) -> dict[str, Any] | None:
-    """What made the features and what that cost; None for a source that is no store."""
+    """What made the features and what that cost, or which pictures were read; None for a source that is neither."""
     from clipvil.features.store import Store
+    from clipvil.training.pixels import PictureSource
 
     features = bare(features)
+    if isinstance(features, PictureSource):
+        return features.describe()
     if not isinstance(features, Store):
         return None
     return {**features.manifest.model_dump(mode="json"), "cost": features.cost()}

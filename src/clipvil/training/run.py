@@ -17,9 +17,9 @@ from clipvil.encoders.base import EncoderSpec
 from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
+from clipvil.features.without import bare
 from clipvil.files import atomic_write_json
 from clipvil.tasks.base import Scores, Task, estimate, trains
-from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, start_trackers
 from clipvil.training.evaluation import predict_all
@@ -27,6 +27,7 @@ from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_fea
 from clipvil.training.loop import Loop, Position, ResumeOptions
 from clipvil.training.memory import in_memory
 from clipvil.training.partial import PartialPredictions, partial_path
+from clipvil.training.picture_task import task_of
 from clipvil.training.randomness import seed_everything
 from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
@@ -149,7 +150,7 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
     if (run / "conversion.json").is_file() and not (run / "assets.json").is_file():
         raise CheckpointError(f"{run}: converted without vocabularies; convert again with --words and --answers")
     assets = read_json(run / "assets.json")
-    task = create_task(recipe.task, recipe.task_settings)
+    task = task_of(recipe)
     task.restore(assets["task"])
     seed_everything(recipe.seed, "model")
     model = task.build(recipe.model, EncoderSpec(**assets["encoder"]))
@@ -225,7 +226,7 @@ def _train(
     if finished is not None:
         return finished
     # First what is cheap: a wrong name should not be found after an hour of extraction.
-    task = create_task(recipe.task, recipe.task_settings)
+    task = task_of(recipe)
     watch = Stopwatch()
     # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
     retry_here = retry_failed and accelerator.is_main_process
@@ -235,8 +236,12 @@ def _train(
         watch.lap("data")
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         watch.lap("features")
+    if recipe.features.source == "pictures" and not hasattr(bare(features), "pixels"):
+        raise UsageError("features.source is pictures, and features were passed in: pass a PictureSource, or none")
     chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
-    held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
+    held = features
+    if recipe.features.source == "store":
+        held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
     materials = _Materials(recipe, task, held, datasets, chosen)
     task.prepare(chosen["train"].records)
     # Before the assets are written: a task without training may have to say which model it found.

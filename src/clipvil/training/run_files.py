@@ -24,7 +24,7 @@ from clipvil.tasks.base import Prediction, Score, Scores
 from clipvil.training.recipe import Recipe
 
 # What may stand in a folder before its run: features that were extracted there, and what `compare` knows of a cell.
-_BEFORE = ("features", "cell.json")
+_BEFORE = ("features", "pictures", "cell.json")
 # What a run leaves only once something was computed that would be lost.
 _LASTING = ("best.safetensors", "result.json", "conversion.json")
 
