@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from clipvil.datasets import cache, lxmert
+from clipvil.datasets import cache, lxmert, pretraining
 from clipvil.datasets.pretraining import PretrainingSequence
 from clipvil.datasets.registry import load, split_names
 from clipvil.errors import DataError
@@ -23,7 +24,8 @@ from clipvil.records import PretrainingPair
 from clipvil.training.inputs import overlap
 
 FILE = [
-    {"img_id": "COCO_train2014_000000000009", "sentf": {"mscoco": ["A caf\u00e9.", "Two \U0001f436."], "vqa": ["Is it?"]},
+    {"img_id": "COCO_train2014_000000000009",
+     "sentf": {"mscoco": ["A caf\u00e9.", "Two \U0001f436."], "vqa": ["Is it?"]},
      "labelf": {"vqa": [{"yes": 1.0, "no": 0.3}]}},
     {"img_id": 42, "sentf": {"vg": ["", "a man"], "vqa": ["How many?", "What?"]}, "labelf": {"vqa": [{"2": 1}, None]}},
     {"img_id": "COCO_val2014_000000000010", "sentf": {"mscoco": ["Three."]}},
@@ -135,11 +137,11 @@ def test_read_once_and_mapped_by_workers(data: dict[str, Any], tmp_path: Path, m
     assert isinstance(second.records.arrays["sentence.text"].base, object)
     assert not second.records.arrays["sentence.text"].flags.owndata
     # Sent to another process, a mapped table is a path and no copy; one without a file travels whole.
-    again = pickle.loads(pickle.dumps(second.records))
-    assert list(again) == list(plain.records) == list(pickle.loads(pickle.dumps(plain.records)))
+    assert list(copy.copy(second.records)) == list(plain.records) == list(copy.copy(plain.records))
     sent = second.records.select(np.array([2, 1]))
-    assert b"caf" not in pickle.dumps(sent)
-    assert list(pickle.loads(pickle.dumps(sent))) == [plain.records[2], plain.records[1]]
+    assert b"caf" not in pickle.dumps(sent) and b"caf" in pickle.dumps(plain.records)
+    again = copy.copy(sent)
+    assert again.arrays is not sent.arrays and list(again) == [plain.records[2], plain.records[1]]
     # An edit is seen.
     monkeypatch.undo()
     write(tmp_path, [FILE[0]])
@@ -281,3 +283,18 @@ def test_a_damaged_table_is_made_anew(tmp_path: Path, monkeypatch: pytest.Monkey
         damaged[place] ^= 0x41
         entry.write_bytes(damaged)
         assert list(lxmert.read_pairs([file], cache=tmp_path / "c")) == expected, place
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SMALLEST", 0)
+    (tmp_path / "c").write_text("a file where the folder should be")
+    assert len(lxmert.read_pairs([write(tmp_path)], cache=tmp_path / "c")) == 8
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this machine")
+    monkeypatch.setattr(pretraining, "_nameless", lambda folder: full.open("r+b", buffering=0))
+    with pytest.raises(DataError, match=r"cannot be kept on disk .*free some space"):
+        lxmert.read_pairs([write(tmp_path)])

@@ -137,5 +137,5 @@ def test_wrong_settings() -> None:
             create_task("visual_entailment", settings)
     with pytest.raises(RecipeError, match="unknown model 'x' for the task visual_entailment"):
         prepared().build({"name": "x"}, ColourSource().spec)
-    with pytest.raises(RecipeError, match=r"clip_vil_p reads word pieces; set task_settings\.tokenizer to wordpiece"):
+    with pytest.raises(RecipeError, match=r"clip_vil_p reads word pieces; set 'task_settings\.tokenizer' to wordpiece"):
         prepared().build({"name": "clip_vil_p"}, ColourSource().spec)

@@ -1,4 +1,4 @@
-"""The official-format miniatures of VQA v2, GQA and SNLI-VE, with their real pictures, through the ordinary commands."""
+"""The official-format miniatures of VQA v2, GQA and SNLI-VE, with real pictures, through the ordinary commands."""
 
 from __future__ import annotations
 

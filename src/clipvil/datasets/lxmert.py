@@ -24,6 +24,7 @@ vqa]` takes sentences of those sources alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,16 +78,12 @@ def read_pairs(files: Sequence[Path], *, cache: Path | None = None) -> Pretraini
 
     Raises DataError naming file, row and field.
     """
-    spool = None
     if cache is not None:
-        try:
+        with contextlib.suppress(OSError):  # told by the cache when it comes to that
             cache.mkdir(parents=True, exist_ok=True)
-            spool = cache
-        except OSError:
-            pass  # told by the cache when it comes to that
 
     def build() -> PretrainingSequence:
-        builder, seen = PretrainingBuilder(spool), {}  # type: PretrainingBuilder, dict[str, tuple[Path, int]]
+        builder, seen = PretrainingBuilder(cache), {}  # type: PretrainingBuilder, dict[str, tuple[Path, int]]
         for file in files:
             _add_file(file, builder, seen)
         if not len(builder):

@@ -47,7 +47,7 @@ class _Column:
 
     def __init__(self, code: str, folder: Path | None) -> None:
         self.code, self.count = code, 0
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the column
+        self._file = _nameless(folder)
         self._buffer = array(code)
 
     def append(self, value: Any) -> None:
@@ -63,7 +63,14 @@ class _Column:
             self._flush()
 
     def _flush(self) -> None:
-        self._buffer.tofile(self._file)
+        try:
+            self._buffer.tofile(self._file)
+            self._file.flush()
+        except OSError as error:
+            raise DataError(
+                f"the pre-training pairs cannot be kept on disk ({error})",
+                fix="free some space, or name another 'cache'",
+            ) from None
         del self._buffer[:]
 
     def finish(self) -> npt.NDArray[Any]:
@@ -71,8 +78,15 @@ class _Column:
         if not self.count:
             return np.empty(0, dtype=dtype)
         self._flush()
-        self._file.flush()
         return np.memmap(self._file, dtype=dtype, mode="r", shape=(self.count,))
+
+
+def _nameless(folder: Path | None) -> IO[bytes]:
+    """A file that vanishes with the process; in the usual folder for such files where `folder` cannot be written."""
+    try:
+        return tempfile.TemporaryFile(dir=folder)
+    except OSError:
+        return tempfile.TemporaryFile()
 
 
 class PretrainingBuilder:

@@ -115,8 +115,8 @@ class PictureText(ABC):
         pieces = isinstance(words, WordPiece)
         if pieces != (name in PIECES):
             raise RecipeError(
-                f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; "
-                f"set task_settings.tokenizer to {'wordpiece' if name in PIECES else 'words'}"
+                f"the model {name} reads {'word pieces' if name in PIECES else 'words'}; set "
+                f"'task_settings.tokenizer' to {'wordpiece' if name in PIECES else 'words'}"
             )
         table = word_vectors(words, vectors) if vectors and isinstance(words, Vocabulary) else None
         module: nn.Module = importlib.import_module(MODELS[name]).build(

@@ -33,7 +33,9 @@ def create_sampler(
     if not hasattr(features, "aspects") or not len(records):
         return CountedSampler(len(records), batch, recipe.seed, rank=rank, world=world, parts=parts)
     ids = column_of(records, "image_id")
-    pictures = np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int32)
+    # Millions of pre-training pairs know the numbers of their pictures; sorting their ids would take a gigabyte.
+    own = getattr(records, "pictures", None)
+    pictures = (np.unique(np.asarray(ids), return_inverse=True)[1] if own is None else own()).astype(np.int32)
     return GroupedSampler(
         features.aspects(ids, recipe.pictures.aspects).astype(np.int8),
         pictures,
