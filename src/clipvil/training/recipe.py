@@ -203,8 +203,9 @@ class InitChoice(_Section):
 
     `run` is the folder of a finished run. Without it `recipe` (a file or packaged name, with `overrides` as on the
     command line) is trained first, in `initial` inside the run, on the same encoder, features and seed, and where it is
-    of the same task on the same data (of another task, on its own); with it, `recipe` only says what the run is one of. `weights` are the best by validation or the last ones, and `optimiser` takes over
-    the optimiser's state that belongs to them.
+    of the same task on the same data (of another task, on its own); with it, `recipe` only says what the run is one of.
+    `weights` are the best by validation or the last ones, and `optimiser` takes over the optimiser's state that belongs
+    to them.
     """
 
     run: str | None = None
