@@ -59,7 +59,7 @@ class Initial:
 def initial_recipe(recipe: Recipe) -> Recipe | None:
     """What `init.recipe` comes to: trained on encoder, features and seed of the recipe that starts from it.
 
-    Of the same task it is trained on the same data, of another one on that of its own recipe. None where there is
+    Of the same task it is trained on the same data, of another one on what its own recipe names. None where there is
     nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
 
     Raises:
@@ -141,10 +141,8 @@ def _next(recipe: Recipe, seen: tuple[str, ...]) -> Recipe | None:
         raise RecipeError(f"init.recipe: {name} starts from itself ({' <- '.join([*seen[seen.index(key) :], key])})")
     values = Recipe.from_file(name, recipe.init.overrides)
     kept = {section: getattr(recipe, section) for section in _KEPT_FROM_OUTSIDE}
-    if values.task == recipe.task:
+    if values.task == recipe.task or not values.data:
         kept["data"] = recipe.data
-    elif not values.data:
-        raise RecipeError(f"init.recipe {name}: names no data, and those of the task {recipe.task} are no use to it")
     found = values.model_copy(update=kept)
     _next(found, (*seen, key))
     return found
