@@ -40,6 +40,8 @@ class VqaSettings(WordSettings):
     """A file with one answer a line (`answers_vqa.txt`) instead of the training answers."""
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
+    loss_scale: float = 0.0
+    """The mean over answers times this is the loss (published for CLIP-ViL_p: 500); 0: their sum, as for Pythia."""
     mode: str = "auto"
     """Metric mode: official, lenient, exact, evalai, or auto (official where all have ten answers, else lenient).
 
@@ -104,12 +106,16 @@ class Vqa(PictureText):
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads."""
+        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads.
+
+        With `loss_scale` its mean over answers, times that.
+        """
         if "targets" not in batch:
             raise DataError("a training question has no answers", fix="train on a split whose questions have answers")
-        targets = batch["targets"]
+        targets, scale = batch["targets"], self.settings.loss_scale
+        over = len(targets) if not scale else targets.numel() / scale
         losses = [
-            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
+            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / over
             for logits in supervised(forward(model, batch))
         ]
         return torch.stack(losses).sum()
