@@ -15,14 +15,21 @@ from clipvil.cli.main import main
 from clipvil.convert.clip_vil_p_folder import load_clip_vil_p
 from clipvil.convert.folder import convert
 from clipvil.convert.registry import list_sources
+from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, ClipvilError, DataError, UsageError
 from clipvil.images.normalise import normalise
 from clipvil.images.resize import policy
 from clipvil.models.clip_vil_p_losses import answer_bce, pretraining_losses
 from clipvil.models.grid_trunk import GridTrunk
+from clipvil.records import Question
+from clipvil.tasks.base import InitialRun, continue_from
+from clipvil.tasks.registry import create_task
+from clipvil.text.answer_table import normalised
 from clipvil.training.inputs import load_datasets
 from clipvil.training.pictures import open_picture
 from clipvil.training.recipe import Recipe
+from clipvil.training.run import restore
+from clipvil.training.run_files import read_recipe
 from tests.models.recorded_clip_vil_p import FOLDER, PIXELS, PRETRAIN_CASES, case, recorded
 from tests.shared import shared
 from tests.training.conftest import mini_recipe
@@ -252,3 +259,23 @@ def test_weights_alone_are_told_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a run already"):
         convert(tmp_path / "BEST.pth", "clip-vil-p", tmp_path / "run", recipe=recipe("vqa"))
     assert "clip-vil-p" in list_sources()
+
+
+def test_a_pretrained_folder_is_a_run_to_start_from(tmp_path: Path) -> None:
+    out = convert_recorded(tmp_path, "pretrain")
+    task, before, assets = restore(out, read_recipe(out))
+    assert task.name == "pretraining" and task.settings.objectives == ["mlm", "itm", "qa"]  # type: ignore[attr-defined]
+    recipe = read_recipe(out)
+    initial = InitialRun("pretraining", assets["task"], recipe.to_values(), out / "best.safetensors")
+    table = [item["ans"] for item in assets["task"]["answers"]]
+    said = next(answer for answer in table if normalised(answer) == answer)
+    asked = [Question(str(n), str(n), "what is it?", (answer,)) for n, answer in enumerate([said, "none of them"])]
+    tuned = create_task("vqa", {"tokenizer": "wordpiece", "max_tokens": 20, "mode": "exact"})
+    continue_from(tuned, initial, asked)
+    model = tuned.build({"name": "clip_vil_p", **recipe.model}, EncoderSpec(**assets["encoder"]))
+    report = tuned.adopt(model, initial)  # type: ignore[attr-defined]
+    assert report["answers"] == {"found": 1, "of": 3, "missing": ["<unk>", "none of them"]}
+    row = list(tuned.head_answers()).index(said)  # type: ignore[attr-defined]
+    old, new = before.state_dict(), model.state_dict()
+    assert torch.equal(new["heads.answers.out.weight"][row], old["heads.answers.out.weight"][table.index(said)])
+    assert torch.equal(new["body.pooler.weight"], old["body.pooler.weight"])

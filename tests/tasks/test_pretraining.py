@@ -208,7 +208,7 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
 
 
 def test_what_cannot_be_pre_trained(tmp_path: Path) -> None:
-    task, train = prepared()
+    task, _ = prepared()
     with pytest.raises(RecipeError, match="unknown model 'pythia' for the task pretraining"):
         task.build({"name": "pythia"}, ColourSource.spec)
     with pytest.raises(RecipeError, match="has regions; choose another encoder"):

@@ -128,11 +128,11 @@ def test_runs_that_have_nothing_to_give(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no word pieces, which clip_vil_p reads"):
         fine_tuned("vqa", dataclasses.replace(initial, assets={"words": {"words": []}}))
     words = create_task("vqa", {})
-    with pytest.raises(RecipeError, match="set task_settings.tokenizer to wordpiece"):
+    with pytest.raises(RecipeError, match="tokenizer to wordpiece"):
         continue_from(words, initial, colour_questions(60))
     words.prepare(colour_questions(60))
     pythia = words.build({"name": "pythia", "preset": "mini"}, ColourSource.spec)
-    with pytest.raises(CheckpointError, match="no clip_vil_p; set model.name"):
+    with pytest.raises(CheckpointError, match="is no clip_vil_p; set"):
         words.adopt(pythia, initial)  # type: ignore[attr-defined]
     save_file({"body.pooler.weight": torch.ones(2)}, tmp_path / "best.safetensors")
     with pytest.raises(CheckpointError, match="do not fit together"):
@@ -143,7 +143,7 @@ def test_runs_that_have_nothing_to_give(tmp_path: Path) -> None:
 
 
 def test_a_bert_is_for_word_pieces_and_clip_vil_p() -> None:
-    with pytest.raises(RecipeError, match="task_settings.bert' reads word pieces"):
+    with pytest.raises(RecipeError, match=r"task_settings\.bert' reads word pieces"):
         create_task("vqa", {"bert": "bert-base-uncased"})
     task = create_task("vqa", {**PIECES, "bert": "no/such"})
     task.prepare(colour_questions(60))

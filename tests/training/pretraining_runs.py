@@ -21,7 +21,8 @@ def small(name: str, folder: Path, *overrides: str) -> Recipe:
         name,
         [
             f"data.root={folder / 'data'}", SIZES, "schedule.steps=10", "training.batch_size=24",
-            "training.evaluate_every=5", "training.log_every=1", "training.checkpoint_every=5", "features.precision=fp32",
+            "training.evaluate_every=5", "training.log_every=1", "training.checkpoint_every=5",
+            "features.precision=fp32",
             *MODEL, *overrides,
         ],
     )  # fmt: skip
@@ -30,7 +31,8 @@ def small(name: str, folder: Path, *overrides: str) -> Recipe:
 def starts_from(folder: Path, recipe: str, *overrides: str) -> list[str]:
     """The overrides that make a small run start from a small run of `recipe` on the same pictures."""
     values = [
-        f"data.root={folder / 'data'}", SIZES, "schedule.steps=4", "training.batch_size=24", "training.evaluate_every=4",
+        f"data.root={folder / 'data'}", SIZES, "schedule.steps=4", "training.batch_size=24",
+        "training.evaluate_every=4",
         *MODEL, *overrides,
     ]  # fmt: skip
     return [f"init.recipe={recipe}", f"init.overrides={json.dumps(values)}"]

@@ -52,9 +52,6 @@ def test_it_is_judged_by_objective(pretrained: Path, world: Path) -> None:
 
 
 def test_ten_updates_are_five_and_five(pretrained: Path, world: Path, tmp_path: Path) -> None:
-    first = small("mini/pretrain", world, stored(world), "schedule.steps=5")
-    train(first, tmp_path / "run", quiet=True)
-    (tmp_path / "run" / "result.json").unlink()
     # The rate of a linear schedule depends on its end, so both halves must know it.
     whole = small("mini/pretrain", world, stored(world), "schedule.name=constant")
     train(whole, tmp_path / "whole", quiet=True)
@@ -78,7 +75,11 @@ def test_two_processes_have_the_curve_of_one(world: Path, tmp_path: Path) -> Non
     pretraining_runs.main(plans["one"])
     keys = ("loss", "loss_mlm", "loss_itm", "loss_qa", "grad_norm")
     one, two = (
-        [[line[key] for key in keys] for line in read_lines(tmp_path / name / "metrics.jsonl") if line["event"] == "train"]
+        [
+            [line[key] for key in keys]
+            for line in read_lines(tmp_path / name / "metrics.jsonl")
+            if line["event"] == "train"
+        ]
         for name in ("one", "two")
     )
     assert len(one) == 10
@@ -100,9 +101,10 @@ def test_fine_tuning_trains_what_it_starts_from_first(task: str, world: Path, tm
         assert 0 < init["answers"]["found"] < init["answers"]["of"]  # `<unk>` at least is not among them
     inside = json.loads((tmp_path / "run" / "initial" / "result.json").read_text())
     assert inside["data"]["train"]["name"] == "mini_lxmert"
-    assert inside["features"]["path"] if "path" in (inside["features"] or {}) else True
     assert not (tmp_path / "run" / "initial" / "features").exists()
-    vocabularies = [json.loads((tmp_path / "run" / name / "assets.json").read_text())["task"]["words"] for name in (".", "initial")]
+    vocabularies = [
+        json.loads((tmp_path / "run" / name / "assets.json").read_text())["task"]["words"] for name in (".", "initial")
+    ]
     assert vocabularies[0] == vocabularies[1]
     assert evaluate(tmp_path / "run", "test", quiet=True) is not None
 
@@ -126,7 +128,7 @@ def test_from_pictures_with_the_encoder_in_the_model(trained: bool, world: Path,
     stores = [f"init.run={tmp_path / 'first'}", "init.recipe=null", "encoder.resize=square:32"]
     recipe = small("mini/vqa-clip-vil-p", world, *stores, "schedule.steps=2")
     if trained:
-        with pytest.raises(CheckpointError, match="trained its encoder along; set features.source=pictures"):
+        with pytest.raises(CheckpointError, match="trained its encoder along"):
             train(recipe, tmp_path / "third", quiet=True)
     else:
         assert train(recipe, tmp_path / "third", quiet=True).result["init"]["taken"] == ["body", "answers"]
@@ -140,7 +142,7 @@ def test_another_encoder_than_that_of_pre_training_is_refused(pretrained: Path, 
 
 def test_words_alone_cannot_start_from_word_pieces(pretrained: Path, world: Path, tmp_path: Path) -> None:
     overrides = [stored(world), "init.recipe=null", f"init.run={pretrained}", "task_settings.tokenizer=words"]
-    with pytest.raises(RecipeError, match="set task_settings.tokenizer to wordpiece"):
+    with pytest.raises(RecipeError, match="tokenizer to wordpiece"):
         train(small("mini/vqa-clip-vil-p", world, *overrides), tmp_path / "run", quiet=True)
 
 
@@ -153,12 +155,14 @@ def test_a_share_of_the_pictures() -> None:
     assert [r for r in records if r.image_id in chosen] == list(half)  # all that is asked of a picture, in order
     # Whatever else there is, the same pictures are chosen.
     assert {r.image_id for r in share_of(records[100:], 0.5)} <= chosen
-    with pytest.raises(DataError, match="training.share 1e-09 leaves none of the 400"):
+    with pytest.raises(DataError, match="leaves none of the 400"):
         share_of(records, 1e-9)
 
 
 def test_a_share_counts_in_the_recipe_and_the_result(world: Path, tmp_path: Path) -> None:
-    recipe = small("mini/vqa-clip-vil-p", world, stored(world), "init.recipe=null", "training.share=0.5", "schedule.steps=2")
+    recipe = small(
+        "mini/vqa-clip-vil-p", world, stored(world), "init.recipe=null", "training.share=0.5", "schedule.steps=2"
+    )
     data = train(recipe, tmp_path / "run", quiet=True).result["data"]
     assert 0 < data["train"]["records"] < 30 * 8
     assert data["train"]["records"] % 8 == 0 and data["val"]["records"] == 40

@@ -26,6 +26,7 @@ from clipvil.encoders.base import Encoder, EncoderSpec
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.files import atomic_write, atomic_write_json
 from clipvil.models.clip_vil_p import ClipVilPModel, build
+from clipvil.text.answer_table import AnswerTable
 from clipvil.text.answers import UNKNOWN_ANSWER, AnswerVocabulary
 from clipvil.text.wordpiece import MAX_TOKENS, WordPiece
 from clipvil.training.checkpoint import load_weights, model_tensors
@@ -33,6 +34,8 @@ from clipvil.training.recipe import Recipe
 from clipvil.training.run_files import read_json, read_recipe, write_text
 
 RESIZE = "clipvil-pretrain"
+PRETRAINING = "pretraining"
+"""The task whose run such a folder is, for others to start from."""
 
 
 @dataclass
@@ -110,7 +113,7 @@ def convert(
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
     found = released.found
-    task = _vocabularies(released, words, answers)
+    task = _vocabularies(released, words, answers, recipe.task)
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_json(out / "conversion.json", _report(file, name, read, released))
     if not found.complete:
@@ -130,6 +133,9 @@ def _write(out: Path, recipe: Recipe, released: Released, task: dict[str, Any] |
     resize = recipe.encoder.resize if recipe.encoder.resize.startswith(RESIZE) else RESIZE
     choice = recipe.encoder.model_copy(update={"name": encoder, "layer": None, "resize": resize})
     settings = {**recipe.task_settings}
+    if recipe.task == PRETRAINING:
+        there = {"mlm": "mlm", "itm": "itm", "answers": "qa"}
+        settings |= {"objectives": [there[head] for head in released.kind.heads], "max_tokens": MAX_TOKENS}
     if recipe.task == "vqa":
         settings |= {"tokenizer": "wordpiece", "max_tokens": MAX_TOKENS}
     recipe = recipe.model_copy(update={"model": found.settings, "encoder": choice, "task_settings": settings})
@@ -197,7 +203,9 @@ def _report(file: str | Path, name: str, read: CheckpointFile, released: Release
     }
 
 
-def _vocabularies(released: Released, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
+def _vocabularies(
+    released: Released, words: str | Path | None, answers: str | Path | None, name: str
+) -> dict[str, Any] | None:
     wanted = "answers" in released.kind.heads
     if words is None or (answers is None) == wanted:
         if words is None and answers is None:
@@ -218,7 +226,9 @@ def _vocabularies(released: Released, words: str | Path | None, answers: str | P
             fix="give the answers file that the model was trained with",
         )
     task: dict[str, Any] = {"words": WordPiece(pieces.pieces, typed_specials=True).to_json()}
-    if classes is not None:
+    if classes is not None and name == PRETRAINING:
+        task["answers"] = AnswerTable(classes).to_json()
+    elif classes is not None:
         first = classes[0] in ("", UNKNOWN_ANSWER)  # the published table of VQA v2 begins with the empty answer
         task["answers"] = AnswerVocabulary(classes[1:] if first else classes, exact=True).to_json()
     return task
