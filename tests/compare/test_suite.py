@@ -10,7 +10,7 @@ from clipvil.errors import DataError, RecipeError, UsageError
 
 
 def test_the_packaged_suites_load() -> None:
-    assert {"mini", "easy_vqa"} <= set(packaged_suites())
+    assert {"mini", "mini-captioning", "easy_vqa"} <= set(packaged_suites())
     mini = Suite.load("mini")
     assert mini.labels() == ["mini/contrastive", "mini/annotated", "mini/random", "question-only"]
     assert mini.seeds == (0, 1) and mini.chosen_reference() == "mini/contrastive" and mini.name == "mini"
@@ -66,7 +66,7 @@ def test_parts_given_beside_a_suite_replace_its_own() -> None:
 
 
 def test_a_comparison_needs_a_suite_or_encoders_and_one_of_tasks_and_recipe() -> None:
-    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini\) or --encoders"):
+    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini, mini-captioning\) or --encoders"):
         merge(None)
     with pytest.raises(UsageError, match="not both"):
         merge("mini", recipe="r.yaml", tasks=["vqa"])
