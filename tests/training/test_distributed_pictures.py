@@ -21,7 +21,7 @@ TERMS = {"task_settings__terms": "true"}
 # processes here, and a picture of two questions might be encoded in both, so both are off.
 SYNCED = {
     "trunk__batch_norm": "sync", "training__micro_batch": "null", "model__dropout": "0.0",
-    "encoder__resize": "square:64", "pictures__sentences": "1", "training__evaluate_every": "3", "schedule__steps": "3",
+    "encoder__resize": "square:64", "pictures__sentences": "1", "training__evaluate_every": "2", "schedule__steps": "2",
 }  # fmt: skip
 
 
