@@ -89,8 +89,10 @@ def test_snli_ve_trains_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 TUNED = [
-    "encoder.name=mini/random", "encoder.resize=clipvil-pretrain:short=48,long=64", "model.preset=mini", "model.layers=1",
-    "init.recipe=null", "init.weights=best", "task_settings.words=null", "schedule.steps=2", "trunk.schedule.milestones=[1]",
+    "encoder.name=mini/random", "encoder.resize=clipvil-pretrain:short=48,long=64", "model.preset=mini",
+    "model.layers=1",
+    "init.recipe=null", "init.weights=best", "task_settings.words=null", "schedule.steps=2",
+    "trunk.schedule.milestones=[1]",
     "training.batch_size=4", "training.micro_batch=2", "training.evaluate_every=2", "training.loader_workers=0",
     "training.mixed_precision=no", "pictures.keep=nowhere", "--quiet",
 ]  # fmt: skip
