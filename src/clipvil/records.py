@@ -58,13 +58,33 @@ class Question:
 
 @dataclass(frozen=True)
 class Entailment:
-    """One hypothesis about one picture (SNLI-VE); label is entailment, neutral or contradiction."""
+    """One hypothesis about one picture (SNLI-VE); label is entailment, neutral or contradiction.
+
+    An empty label means that the corpus gives none. `premise` is the caption that the hypothesis was written about,
+    which no model is shown; `annotators` are the labels of single people, as many as there are.
+    """
 
     pair_id: str
     image_id: str
     hypothesis: str
     label: str = ""
     premise: str = ""
+    annotators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PretrainingPair:
+    """One sentence about one picture, to be pre-trained on (LXMERT's files, or any corpus turned into such pairs).
+
+    `source` is the corpus that the sentence comes from ("mscoco", "vqa"); `labels` are (answer, score in 0..1) where it
+    is a question whose answers are known.
+    """
+
+    uid: str
+    image_id: str
+    sentence: str
+    source: str
+    labels: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def test_tasks_on_other_records_or_metrics_are_not_held_against_each_other(world
 
 
 def test_the_packaged_suite_holds_both_models() -> None:
-    assert Suite.load("mini").tasks[:2] == ("mini/vqa", "mini/vqa-mcan")
+    assert [task.recipe for task in Suite.load("mini").tasks[:2]] == ["mini/vqa", "mini/vqa-mcan"]
 
 
 def test_one_task_alone_says_nothing_of_gains() -> None:

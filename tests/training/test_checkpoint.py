@@ -17,7 +17,7 @@ from tests.full_disk import full_disk
 def trained(name: str = "adamax", steps: int = 3) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
-    optimiser = create_optimiser(OptimiserChoice(name=name, lr=0.01, momentum=0.5), model.parameters())  # type: ignore[arg-type]
+    optimiser = create_optimiser(OptimiserChoice(name=name, lr=0.01, momentum=0.5), dict(model.named_parameters()))  # type: ignore[arg-type]
     for _ in range(steps):
         step(model, optimiser)
     return model, optimiser
@@ -32,9 +32,9 @@ def step(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
 @pytest.mark.parametrize("name", ["adamax", "adamw", "adam", "sgd"])
 def test_training_goes_on_bit_for_bit(tmp_path: Path, name: str) -> None:
     model, optimiser = trained(name)
-    Checkpoints(tmp_path).save(3, model, optimiser, {"position": {"step": 3}})
+    Checkpoints(tmp_path).save(3, model, [optimiser], {"position": {"step": 3}})
     fresh, fresh_optimiser = trained(name, steps=0)
-    Checkpoints(tmp_path).load(3, fresh, fresh_optimiser)
+    Checkpoints(tmp_path).load(3, fresh, [fresh_optimiser])
     for _ in range(4):
         step(model, optimiser)
         step(fresh, fresh_optimiser)
@@ -46,7 +46,7 @@ def test_two_newest_and_the_best_stay(tmp_path: Path) -> None:
     model, optimiser = trained()
     checkpoints = Checkpoints(tmp_path)
     for number in (10, 20, 30, 40):
-        checkpoints.save(number, model, optimiser, {}, best_step=10)
+        checkpoints.save(number, model, [optimiser], {}, best_step=10)
     assert checkpoints.steps() == [10, 30, 40]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-30", "checkpoint-40"]
 
@@ -65,7 +65,7 @@ def test_what_a_kill_left_is_no_checkpoint_and_is_removed(tmp_path: Path) -> Non
 def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     model, optimiser = trained()
     with pytest.raises(ValueError, match="JSON"):
-        Checkpoints(tmp_path).save(1, model, optimiser, {"loss": float("nan")})
+        Checkpoints(tmp_path).save(1, model, [optimiser], {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,8 +88,8 @@ def _remove(path: Path) -> None:
 def test_damage_is_told_and_an_older_one_taken_only_on_request(tmp_path: Path, file: str, damage: object) -> None:
     model, optimiser = trained()
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, model, optimiser, {"k": 1})
-    checkpoints.save(2, model, optimiser, {"k": 2})
+    checkpoints.save(1, model, [optimiser], {"k": 1})
+    checkpoints.save(2, model, [optimiser], {"k": 2})
     damage(tmp_path / "checkpoint-2" / file)  # type: ignore[operator]
     with pytest.raises(CheckpointError, match=r"checkpoint-2.*--allow-older.*step 1"):
         checkpoints.newest()
@@ -100,13 +100,13 @@ def test_damage_is_told_and_an_older_one_taken_only_on_request(tmp_path: Path, f
     assert len(skipped) == 1
     assert "checkpoint-2" in skipped[0]
     assert (tmp_path / "damaged-checkpoint-2").is_dir()
-    checkpoints.save(2, model, optimiser, {"k": 3})
+    checkpoints.save(2, model, [optimiser], {"k": 3})
     assert checkpoints.check(2)["k"] == 3
 
 
 def test_the_only_checkpoint_damaged_says_train_again(tmp_path: Path) -> None:
     model, optimiser = trained()
-    Checkpoints(tmp_path).save(1, model, optimiser, {})
+    Checkpoints(tmp_path).save(1, model, [optimiser], {})
     _flip(tmp_path / "checkpoint-1" / "model.safetensors")
     for allow in (False, True):
         with pytest.raises(CheckpointError, match="train again"):
@@ -115,7 +115,7 @@ def test_the_only_checkpoint_damaged_says_train_again(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     model, optimiser = trained()
-    Checkpoints(tmp_path).save(1, model, optimiser, {})
+    Checkpoints(tmp_path).save(1, model, [optimiser], {})
     state = tmp_path / "checkpoint-1" / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "schema": 99}))
     with pytest.raises(CheckpointError, match="schema 99"):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -14,28 +10,13 @@ from safetensors.torch import load_file
 
 from clipvil.training.run_files import read_predictions
 from tests.training import distributed
+from tests.training.launching import launch
 from tests.training.toy import toy_world
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def launch(out: Path, processes: int) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes),
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port),
-        "-m", "tests.training.distributed", str(out),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_two_processes_train_one_model_in_two_phases_and_judge_each_record_once(tmp_path: Path) -> None:
     (tmp_path / "first.yaml").write_text(distributed.recipe().to_yaml())
-    launch(tmp_path / "two", 2)
+    launch("tests.training.distributed", tmp_path / "two", processes=2)
     distributed.main(tmp_path / "one")
     two, one = load_file(tmp_path / "two" / "best.safetensors"), load_file(tmp_path / "one" / "best.safetensors")
     for name, tensor in one.items():
@@ -46,5 +27,6 @@ def test_two_processes_train_one_model_in_two_phases_and_judge_each_record_once(
     assert ids == [record.question_id for record in splits["test"].records]
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "one")]
     assert [result["scores"]["test"]["overall"]["n"] for result in results] == [50, 50]
+    assert [result["hardware"]["processes"] for result in results] == [2, 1]
     steps = [line["step"] for line in map(json.loads, (tmp_path / "two" / "metrics.jsonl").read_text().splitlines())]
     assert steps == sorted(steps)

@@ -25,6 +25,6 @@ def test_how_far_a_worker_runs_ahead_changes_no_batch(monkeypatch: pytest.Monkey
     usual = list(training_batches(dataset, range(4), 2))
     monkeypatch.setattr(loader, "_AHEAD", 0)
     bounded = list(training_batches(dataset, range(4), 2))
-    assert all(torch.equal(a["x"], b["x"]) for a, b in zip(usual, bounded, strict=True))
+    assert all(torch.equal(a["x"], b["x"]) for (a,), (b,) in zip(usual, bounded, strict=True))
     assert ordered_loader(dataset, range(4), 2, 1).prefetch_factor == 1
     assert ordered_loader(dataset, range(4), 0).prefetch_factor is None

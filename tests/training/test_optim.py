@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from clipvil.training.optim import create_optimiser, learning_rate_factor, set_learning_rate
-from clipvil.training.recipe import OptimiserChoice, ScheduleChoice
+from clipvil.training.bert_adam import linear_warmup_decay, warmup_updates
+from clipvil.training.optim import (
+    create_optimiser,
+    create_optimisers,
+    is_spared,
+    learning_rate_factor,
+    set_learning_rate,
+)
+from clipvil.training.recipe import OptimiserChoice, Recipe, ScheduleChoice
 
 PYTHIA = ScheduleChoice(
     name="multistep",
@@ -49,7 +56,9 @@ def test_constant_stays() -> None:
 def test_each_optimiser_moves_the_weights_with_the_rate_it_is_given(name: str, kind: str) -> None:
     layer = nn.Linear(3, 1)
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
-    optimiser = create_optimiser(OptimiserChoice(name=name, lr=0.5), [*layer.parameters(), frozen])  # type: ignore[arg-type]
+    optimiser = create_optimiser(
+        OptimiserChoice(name=name, lr=0.5), {**dict(layer.named_parameters()), "frozen": frozen}
+    )  # type: ignore[arg-type]
     assert type(optimiser).__name__ == kind
     before = layer.weight.detach().clone()
     layer(torch.ones(1, 3)).sum().backward()
@@ -64,9 +73,9 @@ def test_each_optimiser_moves_the_weights_with_the_rate_it_is_given(name: str, k
 
 def test_options_reach_the_optimiser() -> None:
     choice = OptimiserChoice(name="adamax", lr=0.01, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.3)
-    defaults = create_optimiser(choice, nn.Linear(1, 1).parameters()).defaults
+    defaults = create_optimiser(choice, dict(nn.Linear(1, 1).named_parameters())).defaults
     assert (defaults["betas"], defaults["eps"], defaults["weight_decay"]) == ((0.8, 0.9), 1e-4, 0.3)
-    momentum = create_optimiser(OptimiserChoice(name="sgd", momentum=0.9), nn.Linear(1, 1).parameters())
+    momentum = create_optimiser(OptimiserChoice(name="sgd", momentum=0.9), dict(nn.Linear(1, 1).named_parameters()))
     assert momentum.defaults["momentum"] == 0.9
 
 
@@ -78,3 +87,45 @@ def test_noam_rises_to_its_peak_and_falls_with_the_root_of_the_steps() -> None:
     assert peak == pytest.approx(3.125e-4)
     with pytest.raises(ValueError, match="needs warmup_steps"):
         ScheduleChoice(name="noam", steps=5)
+
+
+@pytest.mark.parametrize("update", [0, 1, 7, 8, 150, 309])
+def test_linear_is_the_published_schedule_with_a_warm_up_that_is_not_whole(update: int) -> None:
+    schedule = ScheduleChoice(name="linear", steps=310, warmup_ratio=0.025)
+    published = linear_warmup_decay(update, total=310, warmup=warmup_updates(310, 0.025))
+    assert learning_rate_factor(schedule, update) == pytest.approx(published, rel=1e-12)
+
+
+def test_the_encoder_has_its_own_optimiser_rate_and_schedule() -> None:
+    recipe = Recipe.from_values(
+        {
+            "optimiser": {"name": "bert_adamw", "lr": 0.5, "weight_decay": 0.01, "no_decay": ["vectors"]},
+            "schedule": {"name": "linear", "steps": 10, "warmup_ratio": 0.25},
+            "trunk": {
+                "optimiser": {"name": "sgd", "lr": 0.003, "weight_decay": 4e-4},
+                "schedule": {"name": "multistep", "milestones": [4, 8]},
+            },
+        }
+    )
+    model = nn.ModuleDict({"trunk": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    optimisers = create_optimisers(recipe, model)
+    assert [(part.name, type(part.optimiser).__name__) for part in optimisers.parts] == [
+        ("model", "BertAdamW"), ("trunk", "SGD"),
+    ]  # fmt: skip
+    assert optimisers.set_rates(0) == {"model": 0.0, "trunk": 0.003}
+    assert optimisers.set_rates(5)["trunk"] == pytest.approx(0.0003)
+    decays = [[group["weight_decay"] for group in optimiser.param_groups] for optimiser in optimisers]
+    assert decays == [[0.01, 0.0], [4e-4]]
+    # Without a section of its own the encoder has what the rest has; without an encoder there is one part.
+    plain = create_optimisers(Recipe(), model)
+    assert [part.lr for part in plain.parts] == [1e-3, 1e-3]
+    assert [part.name for part in create_optimisers(Recipe(), nn.Linear(1, 1)).parts] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "spared"),
+    [((), []), (("vectors",), ["0.bias", "1.weight", "1.bias"]), (("bias", "LayerNorm.weight"), ["0.bias", "1.bias"])],
+)
+def test_what_weight_decay_leaves_alone(rules: tuple[str, ...], spared: list[str]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    assert [name for name, p in model.named_parameters() if is_spared(name, p, rules)] == spared

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipvil.errors import UsageError
-from clipvil.training.sampler import CountedSampler
+from clipvil.training.sampler import CountedSampler, GroupedSampler
 
 
 @given(n=st.integers(1, 40), batch=st.integers(1, 60), seed=st.integers(0, 2**32 - 1), epochs=st.integers(1, 4))
@@ -49,3 +49,67 @@ def test_nothing_to_draw_from_and_indivisible_batches_are_refused() -> None:
         CountedSampler(0, 4, 0)
     with pytest.raises(UsageError, match="multiple of 3"):
         CountedSampler(9, 4, 0, world=3)
+
+
+def grouped(n: int, micro: int, each: int, seed: int, **more: int) -> GroupedSampler:
+    """Records of a few pictures in three groups; a picture lies in one group."""
+    random = np.random.default_rng(seed)
+    pictures = random.integers(max(n // 3, 1), size=n)
+    return GroupedSampler(pictures % 3, pictures, micro * each, seed, micro=micro, **more)
+
+
+@given(
+    n=st.integers(1, 60), micro=st.integers(1, 12), each=st.integers(1, 3), seed=st.integers(0, 999),
+    sentences=st.integers(1, 5), epochs=st.integers(1, 4),
+)  # fmt: skip
+def test_a_grouped_epoch_holds_every_record_once(
+    n: int, micro: int, each: int, seed: int, sentences: int, epochs: int
+) -> None:
+    sampler = grouped(n, micro, each, seed, sentences=sentences)
+    stream = np.concatenate([sampler.batch(step) for step in range(-(-n * epochs // sampler.batch_size))])
+    for epoch in range(epochs):
+        assert sorted(stream[epoch * n : (epoch + 1) * n]) == list(range(n))
+
+
+@given(n=st.integers(30, 200), micro=st.integers(2, 10), seed=st.integers(0, 999))
+def test_runs_lie_in_one_group_but_for_what_is_left(n: int, micro: int, seed: int) -> None:
+    sampler = grouped(n, micro, 1, seed)
+    runs = [sampler.batch(step) for step in range(3 * n // micro)]
+    mixed = sum(len(set(sampler.groups[run])) > 1 for run in runs)
+    # Fewer than `micro` records are left of each of three groups, and one run an epoch goes over the border.
+    assert mixed <= 3 * 4
+
+
+def test_sentences_of_a_picture_follow_each_other() -> None:
+    pictures = np.repeat(np.arange(8), 8)
+    sampler = GroupedSampler(np.zeros(64), pictures, 16, 0, micro=16, sentences=4)
+    distinct = [len(set(pictures[sampler.batch(step)])) for step in range(4)]
+    assert max(distinct) <= 4
+    single = GroupedSampler(np.zeros(64), pictures, 16, 0, micro=16)
+    assert min(len(set(pictures[single.batch(step)])) for step in range(4)) > 4
+    # Which sentences go together changes with the epoch.
+    assert not np.array_equal(np.sort(sampler.batch(0)[:4]), np.sort(sampler.batch(4)[:4]))
+
+
+@pytest.mark.parametrize("kind", ["counted", "grouped"])
+def test_micro_batches_do_not_depend_on_the_number_of_processes(kind: str) -> None:
+    def create(rank: int, world: int) -> CountedSampler:
+        place = {"rank": rank, "world": world, "parts": 4}
+        return CountedSampler(50, 12, 3, **place) if kind == "counted" else grouped(50, 3, 4, 3, **place)
+
+    alone = create(0, 1)
+    seen = {}
+    for rank in range(2):
+        sampler = create(rank, 2)
+        for item in range(5 * sampler.own_parts):
+            step, part = sampler.locate(item)
+            seen[step, part] = sampler.part(step, part).tolist()
+    assert seen == {(step, part): alone.part(step, part).tolist() for step in range(5) for part in range(4)}
+    assert np.array_equal(copy.deepcopy(create(1, 2)).batch(7), create(1, 2).batch(7))
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    with pytest.raises(UsageError, match="3 micro-batches"):
+        CountedSampler(9, 6, 0, world=2, parts=3)
+    with pytest.raises(UsageError, match="runs of 4"):
+        GroupedSampler(np.zeros(9), np.arange(9), 10, 0, micro=4)

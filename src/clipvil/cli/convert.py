@@ -13,15 +13,17 @@ def convert(
         None, metavar="[key=value]...", help="Settings of the recipe to change, as model.heads=4 data.root=DIR."
     ),
     name: str = typer.Option(
-        ..., "--from", help="Whose checkpoint it is: clip-vil-captioner, mmf-movie-mcan or mmf-pythia."
+        ..., "--from", help="Whose checkpoint it is: clip-vil-p, clip-vil-captioner, mmf-movie-mcan or mmf-pythia."
     ),
     recipe: str = typer.Option(
         ..., "--recipe", help="The recipe it was trained by: encoder, resize and data, as paper/vqa_v2/mcan-rn50x4."
     ),
     words: Path | None = typer.Option(
-        None, "--words", help="The vocabulary: MMF's, one word a line; a captioner's JSON."
+        None, "--words", help="The vocabulary: one word a line (vocabulary_100k.txt, vocab.txt); a captioner's JSON."
     ),
-    answers: Path | None = typer.Option(None, "--answers", help="MMF's answers, one a line (answers_vqa.txt)."),
+    answers: Path | None = typer.Option(
+        None, "--answers", help="The answers (answers_vqa.txt, trainval_label2ans.json, all_ans.json)."
+    ),
     out: Path = typer.Option(..., "--out", help="Folder to write, used like that of a run."),
 ) -> None:
     """Convert a released checkpoint; nothing is unpickled, and no key is passed over in silence.

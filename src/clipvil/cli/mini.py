@@ -28,10 +28,12 @@ def mini(
     sizes: str = typer.Option("", help="Pictures a split, as in train=4000,val=500. Default: all four splits."),
     force: bool = typer.Option(False, "--force", help="Replace another corpus in this folder."),
 ) -> None:
-    """Write the miniature world: pictures, COCO captions and VQA v2 questions with ten annotators."""
+    """Write the miniature world: pictures, COCO captions, VQA v2 and GQA questions, SNLI-VE and LXMERT's pairs."""
+    from clipvil.mini.companions import write_companions
     from clipvil.mini.corpora import write_corpus
 
     corpus = write_corpus(directory, sizes=parse_sizes(sizes) if sizes else None, seed=seed, force=force)
+    write_companions(corpus)
     counts = ", ".join(f"{split} {count}" for split, count in corpus.sizes.items())
     typer.echo(f"{corpus.root}: {counts} pictures")
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from clipvil.compare import protocol
 from clipvil.compare.aggregate import Aggregator, Runs, headings
-from clipvil.compare.baselines import baselines
+from clipvil.compare.baselines import baselines, label_baselines
 from clipvil.compare.caption_gallery import choose_captions
 from clipvil.compare.cell_plan import CellPlan, TaskPlan
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
@@ -31,6 +31,7 @@ from clipvil.compare.suite import BLIND
 from clipvil.compare.task_pairs import TaskPairs
 from clipvil.metrics.vqa import Mode
 from clipvil.tasks.base import Prediction
+from clipvil.tasks.entailment_scores import METRIC as ENTAILMENT_METRIC
 from clipvil.tasks.vqa_scores import METRIC
 from clipvil.training.run_files import RunResult, read_predictions
 
@@ -154,11 +155,17 @@ class Assembler:
         return self._groups[key]
 
     def _baselines_of(self, task: TaskPlan, split: str, runs: Mapping[str, Runs]) -> list[Baseline]:
-        """Chance and majority for tasks scored by VQA accuracy; nothing before a run says how it was scored."""
+        """Chance and majority for tasks scored by VQA accuracy or by that of entailment labels.
+
+        Nothing before a run says how it was scored.
+        """
         scored = next((run.scores[split] for by_seed in runs.values() for run in by_seed.values()), None)
-        if scored is None or scored.metric != METRIC:
+        if scored is None or scored.metric not in (METRIC, ENTAILMENT_METRIC):
             return []
         key = (task.name, split)
+        if key not in self._baselines and scored.metric == ENTAILMENT_METRIC:
+            train, test = (task.records(name) for name in ("train", split))
+            self._baselines[key] = label_baselines(task.name, split, train, test)
         if key not in self._baselines:
             train, test = (task.records(name) for name in ("train", split))
             answers = task.recipe.task_settings.get("answers")

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clipvil.compare.results import Baseline, Interval
+from clipvil.metrics.entailment import LABELS
 from clipvil.metrics.statistics import bootstrap_mean
 from clipvil.metrics.vqa import Mode, extend_to_ten, question_accuracy
 from clipvil.metrics.vqa_normalise import normalise_lenient, normalise_official, simple_word
-from clipvil.records import Question
+from clipvil.records import Entailment, Question
 from clipvil.tasks.vqa_scores import HEADINGS
 from clipvil.tasks.zero_shot_prompts import form_of_question
 from clipvil.text.answers import AnswerVocabulary
@@ -21,6 +22,8 @@ CHANCE_OF_TYPE = "chance by answer type"
 MAJORITY = "majority answer overall"
 MAJORITY_OF_TYPE = "majority by answer type"
 MAJORITY_OF_QUESTION = "majority by question type"
+LABEL_CHANCE = "chance over all labels"
+MAJORITY_LABEL = "majority label"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,30 @@ def baselines(
             },
         )
         for guess in guesses(train, test, vocabulary.spellings(), mode)
+    ]
+
+
+def label_baselines(task: str, split: str, train: Sequence[Entailment], test: Sequence[Entailment]) -> list[Baseline]:
+    """Chance over the three labels, and the commonest label of the training pairs, for a split of labelled pairs."""
+    images = {pair.pair_id: pair.image_id for pair in test}
+    members: dict[str, list[str]] = {}
+    for pair in test:
+        members.setdefault(pair.label, []).append(pair.pair_id)
+    counts = Counter(pair.label for pair in train)
+    commonest = min(counts, key=lambda label: (-counts[label], label))
+    rows = {
+        LABEL_CHANCE: dict.fromkeys(images, 100.0 / len(LABELS)),
+        MAJORITY_LABEL: {pair.pair_id: 100.0 * (pair.label == commonest) for pair in test},
+    }
+    return [
+        Baseline(
+            name=name,
+            task=task,
+            split=split,
+            mean=_interval(scores, images, list(images)),
+            breakdowns={"label": {label: _interval(scores, images, ids) for label, ids in sorted(members.items())}},
+        )
+        for name, scores in rows.items()
     ]
 
 

@@ -33,6 +33,11 @@ class TaskPlan:
     data: Mapping[str, Any]
     """The data section as it was written, `{out}` in it: the same wherever the comparison lies."""
     datasets: Mapping[str, Dataset]
+    question_only: bool = True
+    """Whether it is also done without pictures."""
+    pictures_key: str = ""
+    """`data_key` of the task whose pictures these are among: of what a cell starts from, where it reads another corpus
+    about the same pictures."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Pictures that no cell may use because one encoder has no features of them, and why: see `left_out`."""
 
@@ -74,6 +79,8 @@ class TaskPlan:
     @cached_property
     def data_key(self) -> str:
         """Eight hex digits that stand for the pictures: tasks that share them share features, whatever they ask."""
+        if self.pictures_key:
+            return self.pictures_key
         root = str(self.recipe.data.get("root") or "")
         files = sorted((image_id, _within(path, root)) for image_id, path in self.pictures().items())
         source = {key: value for key, value in self.data.items() if key != "format"}
@@ -136,6 +143,17 @@ class CellPlan:
             begins = self.start.key() if self.start is not None else self.begins
             parts.append([begins, self.recipe.init.weights, self.recipe.init.optimiser])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def expanded(value: Any, out: Path) -> Any:
+    """Put the folder of the comparison in the place of `{out}`."""
+    if isinstance(value, str):
+        return value.replace("{out}", str(out))
+    if isinstance(value, Mapping):
+        return {key: expanded(item, out) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [expanded(item, out) for item in value]
+    return value
 
 
 def _within(path: Path, root: str) -> str:

@@ -153,7 +153,8 @@ class _Matrix:
             opened = {cell.path for cell in wanted}
             wanted = [cell for cell in self.plan.cells if cell.path in opened or cell.task.data_key in blamed]
         while missing := [cell for cell in wanted if self.plan.store_path(cell) not in self._known()]:
-            for cell in missing:
+            # A store is made of all pictures of the task that it belongs to, not of those that another one reads of it.
+            for cell in sorted(missing, key=lambda cell: bool(cell.task.pictures_key)):
                 if self.plan.store_path(cell) not in self._known():
                     self._extract(cell)
             self._look(self.plan)

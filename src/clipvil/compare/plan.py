@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from clipvil.compare.cell_plan import TRAINING_SPLITS, CellPlan, TaskPlan
+from clipvil.compare.cell_plan import TRAINING_SPLITS, CellPlan, TaskPlan, expanded
 from clipvil.compare.starts import with_starts
-from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
+from clipvil.compare.suite import BLIND, EncoderEntry, Suite, TaskEntry, slug, unique_slugs
 from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
@@ -90,14 +90,14 @@ def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None
         CheckpointError: a run to start from is not there, not finished or without the checkpoints that are needed.
     """
     loaded: dict[str, Mapping[str, Dataset]] = {}
-    tasks = tuple(_task(name, suite, out, loaded) for name in suite.tasks)
+    tasks = tuple(_task(entry, suite, out, loaded) for entry in suite.tasks)
     slugs = unique_slugs(suite.labels())
     folders = unique_slugs([task.name for task in tasks])
     cells = []
     content_of = _Contents()
     for entry in suite.entries():
         for task in tasks:
-            if task.refusal(entry.name):
+            if task.refusal(entry.name) or (entry.name == BLIND and not task.question_only):
                 continue
             for seed in suite.seeds if task.trains else suite.seeds[:1]:
                 path = f"cells/{folders[task.name]}/{slugs[entry.title]}/seed-{seed}"
@@ -108,7 +108,8 @@ def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None
         reason = tasks[0].refusal(suite.encoders[0].name)
         raise UsageError(f"nothing to run: {suite.encoders[0].name} on {tasks[0].name}: {reason}")
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
-    started, initials = with_starts([_with_store(plan, cell) for cell in cells], out, slugs)
+    stored = [_with_store(plan, cell) for cell in cells]
+    started, initials = with_starts(stored, out, slugs, lambda cell: _with_store(plan, cell))
     return replace(plan, cells=started, initials=initials)
 
 
@@ -165,31 +166,38 @@ def recipe_for(task: str, data_format: str | None) -> str:
     return found
 
 
-def _task(name: str, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dataset]]) -> TaskPlan:
+def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dataset]]) -> TaskPlan:
     # Where the suite leaves the format to the recipes, its own name is the hint: `vqa` in the suite mini is mini/vqa.
-    source = recipe_for(name, (suite.data or {}).get("format") or suite.name.partition("-")[0])
+    source = recipe_for(entry.recipe, (suite.data or {}).get("format") or suite.name.partition("-")[0])
     values, where = read_recipe_file(source)
     if suite.data is not None:
         values = {**values, "data": suite.data if "format" in suite.data else {**values.get("data", {}), **suite.data}}
-    written = _with_overrides(Recipe.from_values(values, suite.overrides, where=where), suite.overrides)
+    overrides = (*entry.overrides, *suite.overrides)
+    written = _with_overrides(Recipe.from_values(values, overrides, where=where), suite)
     data = written.data
     if not data:
         raise UsageError(f"{where} names no data; give --data")
-    recipe = written.model_copy(update={"data": _expanded(data, out)})
+    recipe = written.model_copy(update={"data": expanded(data, out)})
     key = json.dumps(recipe.data, sort_keys=True, default=str)
     if key not in loaded:
         loaded[key] = load_datasets(recipe.data)
     for split in TRAINING_SPLITS:
         if split not in loaded[key]:
             raise DataError(f"the data has no split '{split}' (it has {', '.join(loaded[key])}): a comparison trains")
-    return TaskPlan(slug(Path(name).stem if Path(name).is_file() else name), recipe, data, loaded[key])
+    name = slug(Path(entry.title).stem if Path(entry.title).is_file() else entry.title)
+    return TaskPlan(name, recipe, data, loaded[key], question_only=entry.question_only)
 
 
-def _with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """What is changed in every recipe is also changed in the one that a recipe starts from."""
+def _with_overrides(recipe: Recipe, suite: Suite) -> Recipe:
+    """What is changed in every recipe is also changed in the one that a recipe starts from, its data among it.
+
+    Of data only what fits every format: a format of its own stands in the suite for all tasks that read it.
+    """
     if recipe.init.recipe is None:
         return recipe
-    further = [override for override in overrides if not override.startswith("init.")]
+    further = [override for override in suite.overrides if not override.startswith("init.")]
+    if suite.data is not None and "format" not in suite.data:
+        further += [f"data.{key}={json.dumps(value)}" for key, value in suite.data.items()]
     chosen = recipe.init.model_copy(update={"overrides": (*recipe.init.overrides, *further)})
     return recipe.model_copy(update={"init": chosen})
 
@@ -207,14 +215,3 @@ def _with_store(plan: Plan, cell: CellPlan) -> CellPlan:
     features = cell.recipe.features.model_copy(update={"store": str(store)})
     recipe = cell.recipe.model_copy(update={"features": features})
     return replace(cell, recipe=recipe)
-
-
-def _expanded(value: Any, out: Path) -> Any:
-    """Put the folder of the comparison in the place of `{out}`."""
-    if isinstance(value, str):
-        return value.replace("{out}", str(out))
-    if isinstance(value, Mapping):
-        return {key: _expanded(item, out) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_expanded(item, out) for item in value]
-    return value

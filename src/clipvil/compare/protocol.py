@@ -59,10 +59,10 @@ def _selection(task: TaskPlan) -> str:
     judged = " and ".join(task.test_splits)
     are = "are" if len(task.test_splits) > 1 else "is"
     if not task.trains:
+        what = "the captions" if task.kind.captions else "the list of answers"
         return (
-            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives "
-            f"{'the captions' if task.kind.captions else 'the list of answers'} alone, and {judged} {are} looked at "
-            "once."
+            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives {what} alone, "
+            f"and {judged} {are} looked at once."
         )
     if task.test_splits == ["val"]:
         return (

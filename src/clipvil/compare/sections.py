@@ -200,7 +200,8 @@ def _breakdown(results: Results, task: TaskInfo, split: str) -> Html | None:
     """A dot plot of the groups where encoders differ most, and all groups as a table."""
     rows = results.ranked(task.name, split)
     heading = next(
-        (h for h in ("question_type", "answer_type", "domain") if any(h in row.breakdowns for row in rows)), None
+        (h for h in ("question_type", "answer_type", "label", "domain") if any(h in row.breakdowns for row in rows)),
+        None,
     )
     if heading is None:
         return None

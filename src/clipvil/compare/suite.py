@@ -60,20 +60,39 @@ class EncoderEntry(_Section):
         return {key: value for key, value in options.items() if value is not None}
 
 
+class TaskEntry(_Section):
+    """One task of a suite: a recipe (as `Suite.tasks` takes them), and what this task changes of it.
+
+    So one recipe may stand in a suite several times: with few data and with all, with and without what it starts from.
+    `question_only: false` leaves the task out of the row of what language alone gives.
+    """
+
+    recipe: str
+    label: str = ""
+    """How tables call it; made of recipe and overrides when left out."""
+    overrides: tuple[str, ...] = ()
+    question_only: bool = True
+
+    @property
+    def title(self) -> str:
+        """The label, made from recipe and overrides where none was given."""
+        return self.label or " ".join([self.recipe, *self.overrides])
+
+
 class Suite(_Section):
     """Encoders x tasks x seeds, and the data they all share.
 
-    `tasks` are recipes (a file, a packaged name, or a task's name, for which the recipe that fits the data is taken);
-    `data` replaces the data section of every recipe, or, where it names no format, some entries of each; `{out}` in it
-    stands for the folder of the comparison;
-    `overrides` are `key=value` as on the command line; `reference` is the label that differences are taken against
-    (the first encoder when left out); `question_only` adds the row of what language alone gives.
+    `tasks` are recipes (a file, a packaged name, or a task's name, for which the recipe that fits the data is taken),
+    or entries with a recipe and what is changed of it; `data` replaces the data section of every recipe, or, where it
+    names no format, some entries of each; `{out}` in it stands for the folder of the comparison; `overrides` are
+    `key=value` as on the command line; `reference` is the label that differences are taken against (the first encoder
+    when left out); `question_only` adds the row of what language alone gives.
     """
 
     name: str = ""
     title: str = ""
     encoders: tuple[EncoderEntry, ...] = Field(min_length=1)
-    tasks: tuple[str, ...] = Field(default=("vqa",), min_length=1)
+    tasks: tuple[TaskEntry, ...] = Field(default=(TaskEntry(recipe="vqa"),), min_length=1)
     data: dict[str, Any] | None = None
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     overrides: tuple[str, ...] = ()
@@ -87,6 +106,13 @@ class Suite(_Section):
             return [{"name": item} if isinstance(item, str) else item for item in value]
         return value
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _recipes_alone(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [{"recipe": item} if isinstance(item, str) else item for item in value]
+        return value
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_of_seeds(cls, value: Any) -> Any:
@@ -97,7 +123,7 @@ class Suite(_Section):
     @model_validator(mode="after")
     def _labels_unique(self) -> Suite:
         seeds = [str(seed) for seed in self.seeds]
-        for what, names in (("encoder", self.labels()), ("task", list(self.tasks)), ("seed", seeds)):
+        for what, names in (("encoder", self.labels()), ("task", [task.title for task in self.tasks]), ("seed", seeds)):
             double = next((name for name in names if names.count(name) > 1), None)
             if double is not None:
                 raise ValueError(f"the {what} {double} comes twice; give each its own label")

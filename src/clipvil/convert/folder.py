@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clipvil.convert.base import Conversion, Release, loaded, translate
 from clipvil.convert.checkpoint_file import CheckpointFile, read_checkpoint
@@ -50,6 +50,9 @@ def convert(
         DataError: a vocabulary that cannot be read or has not as many rows as the weights.
     """
     kind, out = source(name), Path(out)
+    own = getattr(kind, "convert", None)
+    if own is not None:  # a source whose checkpoints hold more than a model over features
+        return cast(Conversion, own(file, name, out, recipe=recipe, words=words, answers=answers))
     if recipe.task != kind.TASK:
         raise UsageError(f"{name} is for the task {kind.TASK}, the recipe for the task {recipe.task}")
     if (out / "recipe.yaml").exists():
@@ -74,7 +77,7 @@ def convert(
     if assets is not None:
         atomic_write_json(out / "assets.json", {"task": assets, "encoder": asdict(spec), "data": {}})
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    atomic_write_json(out / "result.json", _result(recipe, spec, parameters))
+    atomic_write_json(out / "result.json", result_of(recipe, spec, parameters))
     # Last: from here on the folder is a run.
     write_text(out / "recipe.yaml", recipe.to_yaml())
     return found
@@ -98,7 +101,7 @@ def _report(file: str | Path, name: str, kind: Release, read: CheckpointFile, fo
     }
 
 
-def _result(recipe: Recipe, spec: EncoderSpec, parameters: int) -> dict[str, Any]:
+def result_of(recipe: Recipe, spec: EncoderSpec, parameters: int) -> dict[str, Any]:
     """What a run's result.json says, as far as it is known: nothing was trained or judged here."""
     return {
         "schema": SCHEMA,

@@ -118,7 +118,8 @@ def parse_json(
     except json.JSONDecodeError as error:
         # A row of JSON lines is a line of its file; the lines inside it are no help.
         line = error.lineno if row is None else None
-        cut = error.pos >= len(text.rstrip()) - 1
+        # A string that nothing closes runs to the end, wherever it began.
+        cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string")
         fix = "the file seems to be cut off; fetch it again" if cut else ""
         what = f"not valid JSON: {error.msg} at column {error.colno}"
         raise DataError(what, file=file, row=row, line=line, fix=fix) from None

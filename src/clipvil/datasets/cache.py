@@ -20,8 +20,9 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,12 @@ SMALLEST = 4 << 20
 _SAMPLES, _SAMPLE = 16, 1 << 16
 # A file written in the same instant in which it was recorded may be written once more without its time moving on.
 _TICK_NS = 2_000_000_000
-_DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype("u1"), "U32": np.dtype("<u4"), "U64": np.dtype("<u8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype("u1"),
+    "U32": np.dtype("<u4"),
+    "U64": np.dtype("<u8"),
+    "F64": np.dtype("<f8"),
+}
 
 
 def cache_folder(choice: Any = None) -> Path | None:
@@ -60,6 +66,31 @@ def cache_folder(choice: Any = None) -> Path | None:
     return Path(choice).expanduser()
 
 
+class Table(Protocol):
+    """What can be kept: arrays of the types in `_DTYPES` by name."""
+
+    @property
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """One-dimensional arrays."""
+        ...
+
+
+T = TypeVar("T", bound=Table)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An entry that was opened: its arrays, what they depend on (`identity`, a hash), the entry's file, and a folder
+
+    in which hashes over the records are remembered.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    identity: str
+    path: Path
+    fingerprints: Path
+
+
 def cached(
     kind: str,
     sources: Sequence[Path],
@@ -69,9 +100,28 @@ def cached(
     folder: Path | None,
     smallest: int | None = None,
 ) -> Questions:
+    """Questions through `cached_as`."""
+
+    def make(kept: Kept) -> Questions:
+        return Questions(kept.arrays, identity=kept.identity, fingerprints=kept.fingerprints)
+
+    return cached_as(kind, sources, build, make, options=options, folder=folder, smallest=smallest)
+
+
+def cached_as(
+    kind: str,
+    sources: Sequence[Path],
+    build: Callable[[], T],
+    make: Callable[[Kept], T],
+    *,
+    options: Mapping[str, Any] | None = None,
+    folder: Path | None,
+    smallest: int | None = None,
+) -> T:
     """What `build` reads from `sources`, from the cache when it holds just that, else built and kept there.
 
-    `kind` names the reader and `options` whatever else its result depends on (plain JSON values). Errors of `build`
+    `kind` names the reader and `options` whatever else its result depends on (plain JSON values). `make` turns an entry
+    into the records, and raises ValueError or KeyError where its arrays do not fit together. Errors of `build`
     pass through; a cache that cannot be written costs one line on stderr and nothing else.
     """
     if folder is None or not all(path.is_file() for path in sources):
@@ -82,14 +132,19 @@ def cached(
     key = [SCHEMA, kind, [str(path.resolve()) for path in sources], dict(options or {})]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     path = folder / f"{kind}-{name}.safetensors"
-    found = _open(path, key, sources, before, folder)
+    found = _open(path, key, sources, before, folder, make)
     if found is not None:
         return found
     records = build()
     described = [{**stamp, **_contents(source)} for stamp, source in zip(before, sources, strict=True)]
     if [_stamp(source) for source in sources] != before:
         return records  # they changed meanwhile: what was read is not what is there now
-    return _keep(path, key, described, records.arrays, folder) or records
+    return _keep(path, key, described, records.arrays, folder, make) or records
+
+
+def open_kept(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    """The arrays of an entry that this process, or its parent, opened before. Raises ValueError for any damage."""
+    return _map(path)[0]
 
 
 def _stamp(path: Path) -> dict[str, int]:
@@ -117,8 +172,13 @@ def _sample(path: Path) -> str:
 
 
 def _open(
-    path: Path, key: list[Any], sources: Sequence[Path], stamps: list[dict[str, int]], folder: Path
-) -> Questions | None:
+    path: Path,
+    key: list[Any],
+    sources: Sequence[Path],
+    stamps: list[dict[str, int]],
+    folder: Path,
+    make: Callable[[Kept], T],
+) -> T | None:
     """The entry, or None when it is absent, damaged, or of other files."""
     try:
         arrays, about = _map(path)
@@ -140,8 +200,8 @@ def _open(
         described = [{**kept, **stamp} for kept, stamp in zip(about["sources"], stamps, strict=True)]
         if moved:
             # The same content copied anew: next time a look at the stamps will do.
-            return _keep(path, key, described, arrays, folder)
-        return Questions(arrays, identity=_identity(key, described), fingerprints=folder / "fingerprints")
+            return _keep(path, key, described, arrays, folder, make)
+        return make(Kept(arrays, _identity(key, described), path, folder / "fingerprints"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -158,7 +218,8 @@ def _keep(
     described: list[dict[str, Any]],
     arrays: Mapping[str, npt.NDArray[Any]],
     folder: Path,
-) -> Questions | None:
+    make: Callable[[Kept], T],
+) -> T | None:
     """Write an entry and open it; None (and one line) when the folder cannot be written."""
     try:
         with atomic_write(path) as stream:
@@ -170,7 +231,7 @@ def _keep(
             file=sys.stderr,
         )
         return None
-    return Questions(arrays, identity=_identity(key, described), fingerprints=folder / "fingerprints")
+    return make(Kept(arrays, _identity(key, described), path, folder / "fingerprints"))
 
 
 def _write(stream: IO[bytes], arrays: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any]) -> None:
@@ -211,6 +272,9 @@ def _map(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         raise ValueError("damaged header")
     if int(described["crc32"]) != zlib.crc32(body.data):
         raise ValueError("damaged data")
+    # The check has read every page; what a process never asks for again should not count as its memory.
+    if hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
     arrays = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -91,10 +91,11 @@ class QuestionBuilder:
 class QuestionSequence(Sequence[Question]):
     """Questions that are made when they are asked for.
 
-    `identity` names what was read (a hash over source files and choice of rows), empty when unknown; `fingerprints` is
-    a folder in which hashes over the records are remembered by identity.
+    `key` is the field that tells records apart. `identity` names what was read (a hash over source files and choice of
+    rows), empty when unknown; `fingerprints` is a folder in which hashes over the records are remembered by identity.
     """
 
+    key = "question_id"
     identity: str = ""
     fingerprints: Path | None = None
 
@@ -109,6 +110,10 @@ class QuestionSequence(Sequence[Question]):
     def image_ids(self) -> list[str]:
         """The distinct pictures in order of first use."""
         return list(dict.fromkeys(self.column("image_id")))
+
+    def select(self, rows: npt.NDArray[np.int64]) -> Selected:
+        """Some of the records, in the order given."""
+        return Selected(self, rows)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -238,20 +243,25 @@ class Joined(QuestionSequence):
 
 
 def column_of(records: Sequence[Any], name: str) -> list[str]:
-    """One field of all records; of questions that are made when asked for, without making them."""
-    if isinstance(records, QuestionSequence):
-        return records.column(name)
+    """One field of all records; of records that are made when asked for, without making them."""
+    column = getattr(records, "column", None)
+    if column is not None:
+        return list(column(name))
     return [getattr(record, name) for record in records]
 
 
 def rows_of(records: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
-    """Some of the records, in the order given; questions that are made when asked for stay so."""
-    if isinstance(records, QuestionSequence):
-        return Selected(records, np.asarray(rows, dtype=np.int64))
+    """Some of the records, in the order given; records that are made when asked for stay so."""
+    select = getattr(records, "select", None)
+    if select is not None:
+        chosen: Sequence[Any] = select(np.asarray(rows, dtype=np.int64))
+        return chosen
     return [records[row] for row in rows]
 
 
-def remembered(records: Iterable[Any], identity: str, folder: Path | None) -> str:
+def remembered(
+    records: Iterable[Any], identity: str, folder: Path | None, compute: Callable[[Any], str] | None = None
+) -> str:
     """The hash over the records, from `folder` when it was computed before, and kept there."""
     from clipvil.datasets.base import fingerprint_of
     from clipvil.files import atomic_write
@@ -261,7 +271,7 @@ def remembered(records: Iterable[Any], identity: str, folder: Path | None) -> st
         text = path.read_text(encoding="ascii", errors="replace").strip()
         if len(text) == 64 and set(text) <= set("0123456789abcdef"):
             return text
-    value = fingerprint_of(records)
+    value = (compute or fingerprint_of)(records)
     if path is not None:
         try:
             with atomic_write(path) as stream:

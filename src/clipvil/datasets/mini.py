@@ -51,3 +51,11 @@ def ensure(data: Mapping[str, Any], split: str) -> None:
     root = option_path(data, "root")
     if data.get("sizes") or not (root / corpora.MANIFEST).exists():
         corpora.write_corpus(root, data.get("sizes"), option_int(data, "seed", 0))
+
+
+def ensure_companion(data: Mapping[str, Any], split: str, kind: str) -> None:
+    """As `ensure`, and write the companion of that kind where it is not there: see `clipvil.mini.companions`."""
+    from clipvil.mini.companions import write_companion
+
+    ensure(data, split)
+    write_companion(corpora.open_corpus(option_path(data, "root")), kind)

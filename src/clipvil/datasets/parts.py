@@ -37,7 +37,10 @@ _READERS = {
     "vqa_cp": "clipvil.datasets.vqa_cp",
     "visual_genome": "clipvil.datasets.visual_genome",
     "gqa": "clipvil.datasets.gqa",
+    "snli_ve": "clipvil.datasets.snli_ve",
 }
+# What a record of a corpus is called where it is not a question; parts of different kinds make no split.
+_NOUNS = {"snli_ve": "pair"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
     single = len(entries) == 1
     chosen: list[Questions | Selected] = []
     files: dict[str, str] = {}
-    selection = Selection(root)
+    noun = _NOUNS.get(corpus, "question")
+    selection = Selection(root, noun)
     for where, entry in entries:
         request = Request(entry, root, where, folder)
         part = _read(corpus, request)
@@ -129,9 +133,9 @@ def load(corpus: str, data: Mapping[str, Any], split: str) -> Dataset:
     selection.check()
     joined: QuestionSequence = chosen[0] if single else Joined(chosen)
     if not single:
-        _check_unique(joined.column("question_id"), split)
+        _check_unique(joined.column("question_id"), split, noun)
     if not len(joined):
-        raise DataError(f"the split '{split}' holds no questions")
+        raise DataError(f"the split '{split}' holds no {noun}s")
     return Dataset(corpus, split, joined, Pictures(files))
 
 
@@ -142,7 +146,7 @@ def _entries(data: Mapping[str, Any], split: str) -> list[tuple[str, Mapping[str
     if not entries or not all(isinstance(entry, Mapping) for entry in entries):
         near = difflib.get_close_matches(split, DATA, n=1)
         raise DataError(
-            f"the split '{split}' must be a mapping with 'questions' and more, or a list of such mappings",
+            f"the split '{split}' must be a mapping with 'questions' (or 'pairs') and more, or a list of such mappings",
             field=where,
             fix=f"did you mean '{near[0]}'?" if near else "",
         )
@@ -155,6 +159,10 @@ def _reader(corpus: Any, entry: Mapping[str, Any], where: str) -> ModuleType:
     if name not in _READERS:
         raise DataError(
             f"the recipe's {where} section names the format {name!r}", fix=f"known are {', '.join(_READERS)}"
+        )
+    if _NOUNS.get(name) != _NOUNS.get(corpus):
+        raise DataError(
+            f"the recipe's {where} section mixes the format {name!r} into {corpus!r}, which it does not fit"
         )
     module = importlib.import_module(_READERS[name])
     known(entry, (*module.ENTRIES, *COMMON), where)
@@ -178,10 +186,10 @@ def _add_files(files: dict[str, str], image_ids: Iterable[str], part: Part, requ
             )
 
 
-def _check_unique(ids: Sequence[str], split: str) -> None:
+def _check_unique(ids: Sequence[str], split: str, noun: str) -> None:
     double = find_double(ids)
     if double is not None:
-        raise DataError(f"question {ids[double[0]]} stands in two parts of the split '{split}'")
+        raise DataError(f"{noun} {ids[double[0]]} stands in two parts of the split '{split}'")
 
 
 def picture_files(request: Request, default: str) -> Callable[[str], str]:
@@ -201,12 +209,14 @@ def picture_files(request: Request, default: str) -> Callable[[str], str]:
     template = request.text("template", default)
 
     def fill(image: str) -> str:
-        try:
-            name = template.format(int(image) if image.isdecimal() else image)
-        except (ValueError, IndexError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"the template {template!r} does not fit picture {image} ({error})", field="template"
-            ) from None
-        return os.path.join(folder, name)  # noqa: PTH118 - as above
+        return os.path.join(folder, filled(template, image))  # noqa: PTH118 - as above
 
     return fill
+
+
+def filled(template: str, image: str) -> str:
+    """The file name of a picture; an id of digits alone is a number to the template."""
+    try:
+        return template.format(int(image) if image.isdecimal() else image)
+    except (ValueError, IndexError, KeyError, AttributeError) as error:
+        raise DataError(f"the template {template!r} does not fit picture {image} ({error})", field="template") from None

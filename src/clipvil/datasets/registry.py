@@ -22,6 +22,7 @@ _FORMATS = {
     "vqa_cp": "clipvil.datasets.vqa_cp",
     "visual_genome": "clipvil.datasets.visual_genome",
     "gqa": "clipvil.datasets.gqa",
+    "snli_ve": "clipvil.datasets.snli_ve",
     "easy_vqa": "clipvil.datasets.easy_vqa",
     "custom": "clipvil.datasets.custom",
     "coco_captions": "clipvil.datasets.coco_captions",
@@ -30,6 +31,11 @@ _FORMATS = {
     "nocaps": "clipvil.datasets.nocaps",
     "custom_captions": "clipvil.datasets.custom_captions",
     "mini_captions": "clipvil.datasets.mini_captions",
+    "mini_snli_ve": "clipvil.datasets.mini_snli_ve",
+    "mini_gqa": "clipvil.datasets.mini_gqa",
+    "mini_lxmert": "clipvil.datasets.mini_lxmert",
+    "lxmert": "clipvil.datasets.lxmert",
+    "mixed": "clipvil.datasets.mixed",
 }
 
 

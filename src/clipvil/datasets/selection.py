@@ -27,6 +27,7 @@ from clipvil.errors import DataError
 
 _OPTIONS = ("file", "of", "split", "missing")
 _KINDS = ("question", "image")
+_RECORD_IDS = ("question_id", "pairID", "pair_id")
 
 
 @dataclass
@@ -43,8 +44,9 @@ class _List:
 class Selection:
     """Applies the lists of one split's parts and remembers which ids were of no use."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, noun: str = "question") -> None:
+        """`noun` is what a record is called in lists (`of`) and errors."""
+        self._root, self._noun = root, noun
         self._lists: dict[str, _List] = {}
 
     def apply(self, records: Questions, entry: Mapping[str, Any], prefix: str, where: str) -> Questions | Selected:
@@ -65,7 +67,7 @@ class Selection:
             if chosen.left and not chosen.lenient:
                 some = ", ".join(sorted(chosen.left)[:5]) + (", ..." if len(chosen.left) > 5 else "")
                 raise DataError(
-                    f"{len(chosen.left)} of {len(chosen.ids)} ids belong to no question of the split: {some}",
+                    f"{len(chosen.left)} of {len(chosen.ids)} ids belong to no {self._noun} of the split: {some}",
                     file=chosen.path,
                     fix="is it the list of another corpus? 'missing: allow' passes over them",
                 )
@@ -77,13 +79,16 @@ class Selection:
         known(choice, _OPTIONS, where)
         path = self._root / option_path(choice, "file", where=where)
         of, missing = choice.get("of"), choice.get("missing")
-        if of not in (None, *_KINDS) or missing not in (None, "allow", "error"):
-            raise DataError(f"{where}: 'of' must be question or image, 'missing' allow or error")
+        if of not in (None, self._noun, "image") or missing not in (None, "allow", "error"):
+            raise DataError(f"{where}: 'of' must be {self._noun} or image, 'missing' allow or error")
+        # Whatever they are called, the ids of records stand in one column.
+        of = "question" if of == self._noun else of
         key = repr((str(path), of, missing, choice.get("split")))
         if key not in self._lists:
             ids, kind, partial = read_ids(path, choice.get("split"))
             if of and kind and of != kind:
-                raise DataError(f"holds ids of {kind}s, not of {of}s as {where} says", file=path)
+                names = {"question": self._noun, "image": "image"}
+                raise DataError(f"holds ids of {names[kind]}s, not of {names[of]}s as {where} says", file=path)
             lenient = missing == "allow" or (partial and missing is None)
             self._lists[key] = _List(path, ids, of or kind, lenient, set(ids))
         return self._lists[key]
@@ -99,7 +104,7 @@ class Selection:
         if chosen.of is None:
             useful = [kind for kind, (_, hit) in found.items() if hit]
             if len(useful) == 2:
-                raise DataError("holds ids of questions and of pictures alike", file=chosen.path, fix="say 'of'")
+                raise DataError(f"holds ids of {self._noun}s and of pictures alike", file=chosen.path, fix="say 'of'")
             # A list that fits nothing here may fit the next part.
             chosen.of = useful[0] if useful else None
         values, hit = found[chosen.of or "question"]
@@ -140,8 +145,8 @@ def _json_ids(value: list[Any], path: Path) -> tuple[list[str], str | None]:
     if not any(isinstance(item, Mapping) for item in value):
         return [Row({"id": item}, path, number).identifier("id") for number, item in enumerate(value, start=1)], None
     rows = [Row(item, path, number) for number, item in enumerate(value, start=1)]
-    kind = "question" if rows[0].has("question_id") else "image"
-    return [row.identifier(f"{kind}_id") for row in rows], kind
+    name = next((name for name in _RECORD_IDS if rows[0].has(name)), None)
+    return [row.identifier(name or "image_id") for row in rows], "question" if name else "image"
 
 
 def _karpathy(images: list[Any], path: Path, split: Any) -> list[str]:

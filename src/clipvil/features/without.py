@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -28,6 +29,12 @@ class Without:
         """As the source's. Raises StoreError naming a hidden picture."""
         self._refuse(image_ids)
         return pooled_of(self.source, image_ids)
+
+    def __getattr__(self, name: str) -> Any:
+        # What only some sources have (pixels, reading_order); copying and pickling ask before anything is there.
+        if name == "source" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.source, name)
 
     def _refuse(self, image_ids: Sequence[str]) -> None:
         hidden = next((image_id for image_id in image_ids if image_id in self.hidden), None)

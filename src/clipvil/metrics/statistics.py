@@ -87,6 +87,48 @@ def bootstrap_mean(
     return float(numbers.mean()), low, high
 
 
+def balanced_mean(
+    groups: Sequence[tuple[Sequence[float], Sequence[Hashable]]],
+    *,
+    n: int = DRAWS,
+    seed: int = 0,
+    scale: Scale = SCALE,
+) -> tuple[float, float, float]:
+    """Mean of the means of several groups of values, and its 95 % interval when clusters are redrawn for all at once.
+
+    Each group is its values (N,) and the clusters (N,) that they belong to; groups may differ in length and clusters.
+    With few clusters, or a group whose values are all the same, the mean of the groups' own limits takes the place of
+    the percentiles, which is wider. Raises DataError on bad input.
+    """
+    numbers = [_checked(values, clusters) for values, clusters in groups]
+    value = float(np.mean([own.mean() for own in numbers]))
+    index: dict[Hashable, int] = {}
+    for _, clusters in groups:
+        for cluster in clusters:
+            index.setdefault(cluster, len(index))
+    singles = [
+        bootstrap_mean(own, group[1], n=n, seed=seed, scale=scale) for own, group in zip(numbers, groups, strict=True)
+    ]
+    if len(index) < FEW or any(len(np.unique(own)) == 1 for own in numbers):
+        return value, float(np.mean([low for _, low, _ in singles])), float(np.mean([high for _, _, high in singles]))
+    generator = np.random.default_rng(seed)
+    size, draws = len(index), np.zeros(n)
+    tables = []
+    for own, (_, clusters) in zip(numbers, groups, strict=True):
+        codes = np.fromiter((index[cluster] for cluster in clusters), dtype=np.int64, count=len(own))
+        tables.append((np.bincount(codes, own, size), np.bincount(codes, minlength=size), float(own.mean())))
+    step = max(1, _CHUNK // size)
+    for start in range(0, n, step):
+        rows = min(step, n - start)
+        times = generator.multinomial(size, np.full(size, 1 / size), size=rows).astype(np.float64)
+        for sums, counts, mean in tables:
+            total, count = times @ sums, times @ counts
+            # A draw without any cluster of a small group says nothing of it.
+            draws[start : start + rows] += np.where(count > 0, total / np.maximum(count, 1), mean) / len(tables)
+    low, high = _interval(draws)
+    return value, low, high
+
+
 def paired_difference(
     a: Mapping[str, float],
     b: Mapping[str, float],

@@ -8,6 +8,8 @@ A corpus is a folder:
     questions_<split>.json           VQA v2 questions
     annotations_<split>.json         VQA v2 annotations
 
+The corpora of other tasks about the same pictures are written by `companions`.
+
 The splits train, val and test show the same kind of scenes; `shifted` shows shape-colour pairs that no training picture
 has, and turns every preference round. Image and question ids are integers, unique over all splits.
 """

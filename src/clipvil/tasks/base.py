@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from clipvil.encoders.base import EncoderSpec
     from clipvil.features.base import FeatureSource
+    from clipvil.tasks.losses import LossTerms
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
-    `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
-    `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
-    what it can of a run of another task.
+    `prepare_training`, `begin`, `at_epoch`, `estimate`, `continue_from` (see the functions of that name), `order` (see
+    `reading_order`), `refuses` (see `refusal`), `loss_weights` (see `LossTerms`) and
+    `adopt(model, initial: InitialRun) -> JSON report`, which takes over what it can of a run of another task.
     """
 
     name: str
@@ -111,8 +112,8 @@ class Task(Protocol):
         """One batch: tensors only, first dimension B."""
         ...
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """The scalar training loss."""
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | LossTerms:
+        """The training loss: a scalar that is a mean over the records, or `LossTerms` where it is none."""
         ...
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[Any]) -> list[Prediction]:
@@ -140,6 +141,12 @@ def units(task: Task, records: Sequence[Any]) -> Sequence[Any]:
     """
     own = getattr(task, "units", None)
     return records if own is None else cast("Sequence[Any]", own(records))
+
+
+def begin(task: Task, model: nn.Module) -> dict[str, Any]:
+    """Let a task start a fresh model from weights that others published (its `begin(model)`); what it took, as JSON."""
+    own = getattr(task, "begin", None)
+    return {} if own is None else dict(own(model))
 
 
 def prepare_training(task: Task, train: Sequence[Any]) -> None:

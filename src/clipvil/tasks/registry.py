@@ -19,7 +19,9 @@ GROUP = "clipvil.tasks"
 _TASKS = {
     "vqa": "clipvil.tasks.vqa:Vqa",
     "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa",
+    "visual_entailment": "clipvil.tasks.visual_entailment:VisualEntailment",
     "captioning": "clipvil.tasks.captioning:Captioning",
+    "pretraining": "clipvil.tasks.pretraining:Pretraining",
     "retrieval_captioning": "clipvil.tasks.retrieval_captioning:RetrievalCaptioning",
 }
 _registered: dict[str, Callable[[Mapping[str, Any]], Task]] = {}

@@ -18,7 +18,10 @@ def read_settings(kind: type[T], settings: Mapping[str, Any], task: str) -> T:
     Raises RecipeError for an unknown key (with the nearest right one) and for a value of another type than the default
     (a default of None stands for text, and a whole number will do for a fraction).
     """
-    known = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+    }
     for key, value in settings.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,50 +12,43 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clipvil.encoders.base import EncoderSpec
-from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.errors import DataError, UsageError
 from clipvil.metrics.vqa import Mode
-from clipvil.models.outputs import AnswerOutput, supervised
+from clipvil.models.outputs import supervised
 from clipvil.records import Question
 from clipvil.tasks.base import Prediction, Scores
+from clipvil.tasks.picture_text import MODELS, PictureText, WordSettings, check_words, forward
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
-from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
+from clipvil.text.vocabulary import Vocabulary
+from clipvil.text.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource
 
-# Model name -> module with build(settings, words=, answers=, channels=, vectors=).
-# What forward returns: see clipvil.models.outputs.
-MODELS = {
-    "pythia": "clipvil.models.pythia",
-    "mcan": "clipvil.models.mcan",
-    "movie_mcan": "clipvil.models.movie_mcan",
-}
+__all__ = ["MODELS", "TOP", "Vqa", "VqaSettings", "answer_probabilities", "check_complete"]
+
 TOP = 5
 
 
 @dataclass(frozen=True)
-class VqaSettings:
+class VqaSettings(WordSettings):
     """A recipe's `task_settings`."""
 
-    max_tokens: int = MAX_TOKENS
-    min_word_count: int = 1
-    words: str | None = None
-    """A vocabulary file instead of the training questions' words."""
-    vectors: str | None = None
-    """Pretrained word vectors (GloVe text file) to start the word table from."""
     answers: str | None = None
     """A file with one answer a line (`answers_vqa.txt`) instead of the training answers."""
     top_answers: int = PUBLISHED_ANSWERS - 1
     min_answer_count: int = 1
+    loss_scale: float = 0.0
+    """The mean over answers times this is the loss (published for CLIP-ViL_p: 500); 0: their sum, as for Pythia."""
     mode: str = "auto"
     """Metric mode: official, lenient, exact, evalai, or auto (official where all have ten answers, else lenient).
 
     `exact` is for corpora whose answers are written one way only (GQA): answers stay as they are and must be hit so."""
 
 
-class Vqa:
+class Vqa(PictureText):
     """The task `vqa`. Records are `Question`s; the batch holds word rows, cells and soft targets."""
 
     name = "vqa"
@@ -67,19 +58,15 @@ class Vqa:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
         self.top = TOP
-        self.words: Vocabulary | None = None
+        self.max_tokens, self.bert = self.settings.max_tokens, self.settings.bert
         self.answers: AnswerVocabulary | None = None
-        self._forget()
+        super().__init__()
 
     def prepare(self, train: Sequence[Question]) -> None:
         """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
         chosen = self.settings
-        self._forget()
-        self.words = (
-            Vocabulary.load(chosen.words)
-            if chosen.words
-            else Vocabulary.build((r.question for r in train), min_count=chosen.min_word_count)
-        )
+        self.forget()
+        self.learn_words((record.question for record in train), chosen)
         self.answers = (
             AnswerVocabulary.load(chosen.answers, exact=chosen.mode == "exact")
             if chosen.answers
@@ -98,53 +85,38 @@ class Vqa:
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back both vocabularies. Raises DataError when they are not there."""
-        self.words = Vocabulary.from_json(assets.get("words"))
+        self.restore_words(assets.get("words"), self.settings)
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
-        self._forget()
+        self.forget()
+
+    def head_answers(self) -> Sequence[str]:
+        """The answers of the classes in their order, `<unk>` first."""
+        return self._vocabularies()[1].answers
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A fresh model: `model["name"]` picks it, the rest are its sizes. Starts from torch's global seed."""
-        words, answers = self._vocabularies()
-        name = model.get("name", "pythia")
-        if name not in MODELS:
-            raise RecipeError(f"unknown model '{name}' for the task vqa; choose one of {', '.join(MODELS)}")
-        vectors = word_vectors(words, self.settings.vectors) if self.settings.vectors else None
-        module: nn.Module = importlib.import_module(MODELS[name]).build(
-            model, words=len(words), answers=len(answers), channels=encoder.grid_channels, vectors=vectors
-        )
-        _check_cells(module, name, encoder)
-        return module
+        _, answers = self._vocabularies()
+        return self.build_model(model, encoder, classes=len(answers), vectors=self.settings.vectors)
 
     def collate(self, records: Sequence[Question], features: FeatureSource) -> dict[str, Tensor]:
-        """One batch: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they apply
-
-        mask (B, N) bool, boxes (B, N, 4) of regions (shares of the picture) and targets (B, answers) float32 (only when
-        every record has answers).
-        """
-        grids = features.batch([record.image_id for record in records])
-        encoded = [self._encode(record.question) for record in records]
-        batch = {
-            "question": torch.tensor([rows for rows, _ in encoded], dtype=torch.int64),
-            "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
-            "cells": grids.cells,
-            "shapes": grids.shapes,
-        }
-        if grids.mask is not None:
-            batch["mask"] = grids.mask
-        if grids.boxes is not None:
-            batch["boxes"] = grids.boxes
+        """One batch: what `inputs` gives, and targets (B, answers) float32 (only when every record has answers)."""
+        batch = self.inputs([r.question for r in records], [r.image_id for r in records], features)
         if all(record.answers for record in records):
             batch["targets"] = self._targets(records)
         return batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads."""
+        """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads.
+
+        With `loss_scale` its mean over answers, times that.
+        """
         if "targets" not in batch:
             raise DataError("a training question has no answers", fix="train on a split whose questions have answers")
-        targets = batch["targets"]
+        targets, scale = batch["targets"], self.settings.loss_scale
+        over = len(targets) if not scale else targets.numel() / scale
         losses = [
-            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
-            for logits in supervised(_forward(model, batch))
+            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / over
+            for logits in supervised(forward(model, batch))
         ]
         return torch.stack(losses).sum()
 
@@ -155,7 +127,7 @@ class Vqa:
         Confidence is the softmax probability with `<unk>` taken out and the rest renormalised (Reliable VQA's MaxProb).
         """
         _, answers = self._vocabularies()
-        best, index = answer_probabilities(_forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
+        best, index = answer_probabilities(forward(model, batch).logits).topk(min(self.top, len(answers) - 1), dim=1)
         predictions = []
         for record, values, places in zip(records, best.tolist(), index.tolist(), strict=True):
             top = tuple((answers.spelled(place), value) for place, value in zip(places, values, strict=True))
@@ -182,22 +154,15 @@ class Vqa:
         """
         write_results(predictions, path)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop what was worked out from other vocabularies: rows of questions, targets of answer lists."""
-        self._encoded: dict[str, tuple[list[int], int]] = {}
+        super().forget()
         self._soft: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
-    def _vocabularies(self) -> tuple[Vocabulary, AnswerVocabulary]:
-        if self.words is None or self.answers is None:
+    def _vocabularies(self) -> tuple[Vocabulary | WordPiece, AnswerVocabulary]:
+        if self.answers is None:
             raise UsageError("the task vqa has no vocabularies yet; call prepare or restore first")
-        return self.words, self.answers
-
-    def _encode(self, question: str) -> tuple[list[int], int]:
-        found = self._encoded.get(question)
-        if found is None:
-            words, _ = self._vocabularies()
-            found = self._encoded[question] = words.encode(question, self.settings.max_tokens)
-        return found
+        return self._words(), self.answers
 
     def _targets(self, records: Sequence[Question]) -> Tensor:
         _, answers = self._vocabularies()
@@ -235,31 +200,8 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
         raise DataError(f"a prediction for question {extra}, which is not among the questions")
 
 
-def _forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
-    # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
-    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
-    output: AnswerOutput = model(
-        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
-    )
-    return output
-
-
-def _check_cells(module: nn.Module, name: str, encoder: EncoderSpec) -> None:
-    """Refuse what a model cannot make of regions, which lie in no grid. Raises RecipeError."""
-    if encoder.cells == "grid":
-        return
-    if "boxes" not in inspect.signature(module.forward).parameters:
-        raise RecipeError(f"the model {name} reads grids, and {encoder.name} has regions; choose another model")
-    if encoder.cells == "regions" and getattr(getattr(module, "config", None), "cell_positions", False):
-        raise RecipeError(
-            f"'model.cell_positions' needs to know where cells lie, and the regions of {encoder.name} came without "
-            "boxes; set it to false"
-        )
-
-
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:
     chosen = read_settings(VqaSettings, settings, "vqa")
     one_of(chosen.mode, MODES, "mode")
-    if chosen.max_tokens < 1:
-        raise RecipeError("'task_settings.max_tokens' must be at least 1")
+    check_words(chosen)
     return chosen

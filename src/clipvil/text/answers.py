@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clipvil.errors import DataError
 from clipvil.metrics.vqa import extend_to_ten
 from clipvil.metrics.vqa_normalise import simple_word
+
+Key = TypeVar("Key", int, str)
 
 UNKNOWN_ANSWER = "<unk>"
 PUBLISHED_ANSWERS = 3129
@@ -125,10 +127,18 @@ class AnswerVocabulary:
         With c of n annotators behind an answer that is (c min(1, (c - 1) / 3) + (n - c) min(1, c / 3)) / n; `<unk>`
         earns nothing.
         """
-        given = self.indices(answers)
-        n = len(given)
-        return {
-            index: (votes * min(1.0, (votes - 1) / 3) + (n - votes) * min(1.0, votes / 3)) / n
-            for index, votes in Counter(given).items()
-            if index != 0
-        }
+        shares = _shares(self.indices(answers))
+        return {index: share for index, share in shares.items() if index != 0}
+
+
+def soft_scores(answers: Sequence[str]) -> dict[str, float]:
+    """Answer to score, as `AnswerVocabulary.soft_targets`, of every answer as it stands; 1 where there is only one."""
+    return _shares(extend_to_ten(answers)) if answers else {}
+
+
+def _shares(given: Sequence[Key]) -> dict[Key, float]:
+    n = len(given)
+    return {
+        answer: (votes * min(1.0, (votes - 1) / 3) + (n - votes) * min(1.0, votes / 3)) / n
+        for answer, votes in Counter(given).items()
+    }

@@ -2,7 +2,7 @@
 
     checkpoints/checkpoint-<step>/
         model.safetensors       the model's state
-        optimiser.safetensors   "<parameter name>/<state name>" for every tensor of the optimiser's state
+        optimiser.safetensors   "<parameter name>/<state name>" for every tensor of the optimisers' state
         state.json              step, early stopping, running sums of the log, recipe; sha256 of the two others
 
 A checkpoint is written into a hidden folder beside its place, every file is fsynced, then the folder, then it is
@@ -64,7 +64,7 @@ class Checkpoints:
         self,
         step: int,
         model: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimisers: Iterable[torch.optim.Optimizer],
         state: Mapping[str, Any],
         *,
         best_step: int | None = None,
@@ -79,7 +79,7 @@ class Checkpoints:
         try:
             with _writing(self.path(step)):
                 save_file(model_tensors(model), temporary / _FILES[0])
-                save_file(optimiser_tensors(model, optimiser), temporary / _FILES[1])
+                save_file(optimiser_tensors(model, optimisers), temporary / _FILES[1])
             digests = {}
             for name in _FILES:
                 _fsync_file(temporary / name)
@@ -146,15 +146,16 @@ class Checkpoints:
                 return step, state, skipped
         return None
 
-    def load(self, step: int, model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
-        """Put the tensors of a checkpoint into the model, and into the optimiser where one is given.
+    def load(self, step: int, model: nn.Module, optimisers: Iterable[torch.optim.Optimizer] = ()) -> None:
+        """Put the tensors of a checkpoint into the model, and into the optimisers where any are given.
 
         Raises:
             CheckpointError: the tensors do not fit.
         """
         load_weights(self.path(step) / _FILES[0], model)
-        if optimiser is not None:
-            load_optimiser(self.path(step) / _FILES[1], model, optimiser)
+        optimisers = tuple(optimisers)
+        if optimisers:
+            load_optimisers(self.path(step) / _FILES[1], model, optimisers)
 
     def _prune(self, best_step: int | None) -> None:
         steps = self.steps()
@@ -204,40 +205,44 @@ def load_weights(path: Path, model: nn.Module) -> None:
         raise CheckpointError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from None
 
 
-def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by parameter name."""
+def optimiser_tensors(model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The state of all optimisers by parameter name; no parameter belongs to two of them."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return _separate(
         (f"{names[id(parameter)]}/{key}", value)
-        for group in optimiser.param_groups
-        for parameter in group["params"]
+        for optimiser in optimisers
+        for parameter in _parameters(optimiser)
         for key, value in optimiser.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     )
 
 
-def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Put the state of a safetensors file into an optimiser of the model's parameters.
+def load_optimisers(path: Path, model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> None:
+    """Give each optimiser the state of its parameters from one safetensors file.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or the state of a parameter that the model does not have.
+        CheckpointError: no such file, a damaged one, or one with the state of a parameter that none of them has.
     """
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    parameters = (parameter for group in optimiser.param_groups for parameter in group["params"])
-    position = {names[id(parameter)]: index for index, parameter in enumerate(parameters)}
-    state: dict[int, dict[str, Tensor]] = {}
+    states: dict[str, dict[str, Tensor]] = {}
     for full, tensor in tensors.items():
         name, _, key = full.rpartition("/")
-        if name not in position:
-            raise CheckpointError(f"{path}: holds the state of '{name}', which the model does not have")
         # A copy: tensors mapped from the file are aligned to 8 bytes only, and sums may depend on the alignment.
-        state.setdefault(position[name], {})[key] = tensor.clone()
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+        states.setdefault(name, {})[key] = tensor.clone()
+    for optimiser in optimisers:
+        own = [names[id(parameter)] for parameter in _parameters(optimiser)]
+        state = {index: states.pop(name) for index, name in enumerate(own) if name in states}
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    if states:
+        raise CheckpointError(f"{path}: holds the state of '{next(iter(states))}', which no optimiser of this run has")
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    return (parameter for group in optimiser.param_groups for parameter in group["params"])
 
 
 def _separate(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from clipvil.datasets.columns import column_of
 from clipvil.features.base import FeatureSource
 from clipvil.progress import progress
 from clipvil.tasks.base import Prediction, Task, reading_order
@@ -74,7 +75,7 @@ def predict_all(
     predicts every w-th batch, without padding, and all get the whole list: no record is judged twice. `partial` keeps
     the batches of one process as they are done, and hands back those of a process before.
     """
-    order = reading_order(task, records)
+    order = _order(task, records, features)
     chunks = _Chunks(task, _Ordered(records, order), features, batch_size)
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     done = dict(partial.done) if partial else {}
@@ -100,6 +101,15 @@ def predict_all(
     read = (prediction for index in range(len(chunks)) for prediction in done[index])
     by_place = dict(zip(order, read, strict=True))
     return [by_place[place] for place in range(len(records))]
+
+
+def _order(task: Task, records: Sequence[Any], features: FeatureSource) -> Sequence[int]:
+    """The task's own order of reading, else that of the source (pictures of one shape together), else the records'."""
+    by_source = getattr(features, "reading_order", None)
+    if by_source is None or getattr(task, "order", None) is not None:
+        return reading_order(task, records)
+    order: list[int] = by_source(column_of(records, "image_id"))
+    return order
 
 
 @contextlib.contextmanager

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, RecipeError
 from clipvil.models.configured import configured
 from clipvil.tasks.base import InitialRun, Task, trains
-from clipvil.training.checkpoint import OPTIMISER, WEIGHTS, Checkpoints, load_optimiser, load_weights, sha256
+from clipvil.training.checkpoint import OPTIMISER, WEIGHTS, Checkpoints, load_optimisers, load_weights, sha256
 from clipvil.training.inputs import other_encoder
 from clipvil.training.recipe import InitChoice, Recipe
 from clipvil.training.run_files import BEST, read_json, read_recipe
 
 FOLDER = "initial"
 """Where a run trains what it starts from."""
-_KEPT_FROM_OUTSIDE = ("data", "encoder", "features", "seed")
+_KEPT_FROM_OUTSIDE = ("encoder", "features", "seed")
 _SHAPELESS = {"padded_side"}
 """Whole numbers of a model that shape none of its weights."""
 
@@ -44,24 +45,25 @@ class Initial:
         Raises:
             CheckpointError: the weights do not fit, or the run is of another task that this one takes nothing from.
         """
-        if self.run.task == task.name:
+        own = getattr(task, "adopt", None)
+        if self.run.task == task.name and not getattr(task, "adopts_itself", False):
             load_weights(self.run.weights, model)
             return {"taken": "everything"}
-        own = getattr(task, "adopt", None)
         if own is None:
             raise CheckpointError(_other_task(self.run.task, task.name))
         return dict(own(model, self.run))
 
-    def adopt_optimiser(self, model: nn.Module, optimiser: Any) -> None:
-        """Put the state of its optimiser into a fresh one, where the recipe asks for that."""
+    def adopt_optimiser(self, model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> None:
+        """Put the state of its optimisers into fresh ones, where the recipe asks for that."""
         if self.optimiser is not None:
-            load_optimiser(self.optimiser, model, optimiser)
+            load_optimisers(self.optimiser, model, optimisers)
 
 
 def initial_recipe(recipe: Recipe) -> Recipe | None:
-    """What `init.recipe` comes to: trained on the data, encoder, features and seed of the recipe that starts from it.
+    """What `init.recipe` comes to: trained on encoder, features and seed of the recipe that starts from it.
 
-    None where there is nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
+    Of the same task it is trained on the same data, of another one on what its own recipe names. None where there is
+    nothing to train first. The recipe that it starts from itself, if any, is looked at as well.
 
     Raises:
         RecipeError: no such recipe, a wrong one, or one that in the end starts from itself.
@@ -97,12 +99,11 @@ def open_initial(recipe: Recipe, run: str | Path, task: Task, here: EncoderSpec)
     _check_finished(run, where)
     before, assets, result = read_recipe(run), read_json(run / "assets.json"), read_json(run / "result.json")
     encoder = EncoderSpec(**assets["encoder"])
-    if before.task == task.name:
-        problem = other_encoder(encoder, here.fingerprint, here.grid_channels)
-        if problem:
-            raise CheckpointError(f"{where}: {problem}")
-    elif getattr(task, "adopt", None) is None:
+    if before.task != task.name and getattr(task, "adopt", None) is None:
         raise CheckpointError(f"{where}: {_other_task(before.task, task.name)}")
+    problem = other_encoder(encoder, here.fingerprint, here.grid_channels) or _trained_along(before, recipe)
+    if problem:
+        raise CheckpointError(f"{where}: {problem}")
     _check_optimiser(recipe, before, where)
     weights, optimiser, step = _files(run, choice, result, where)
     origin: dict[str, Any] = {
@@ -158,6 +159,8 @@ def _next(recipe: Recipe, seen: tuple[str, ...]) -> Recipe | None:
         raise RecipeError(f"init.recipe: {name} starts from itself ({' <- '.join([*seen[seen.index(key) :], key])})")
     values = Recipe.from_file(name, recipe.init.overrides)
     kept = {section: getattr(recipe, section) for section in _KEPT_FROM_OUTSIDE}
+    if values.task == recipe.task or not values.data:
+        kept["data"] = recipe.data
     found = values.model_copy(update=kept)
     _next(found, (*seen, key))
     return found
@@ -226,6 +229,13 @@ def _files(
 
 def _other_task(theirs: str, mine: str) -> str:
     return f"a run of the task {theirs}, from which the task {mine} takes nothing over"
+
+
+def _trained_along(before: Recipe, recipe: Recipe) -> str:
+    """Why features from a store would be no use: the run's weights go with an encoder that was trained with them."""
+    if recipe.features.source == "store" and before.features.source == "pictures" and before.trunk.trained:
+        return "trained its encoder along; set features.source=pictures, so that this run takes that encoder over"
+    return ""
 
 
 def _short(value: Any) -> str:

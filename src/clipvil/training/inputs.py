@@ -92,7 +92,7 @@ def open_features(
     fingerprint: str = "",
     quiet: bool = False,
 ) -> FeatureSource:
-    """The features of all pictures of the datasets, from the store that the recipe names.
+    """The features of all pictures of the datasets, from the store that the recipe names, or the pictures themselves.
 
     The store is `features.store` of the recipe, or `features` inside `out`. A complete one is taken as it is, whatever
     further pictures it holds; one that is not there or not finished is extracted, and with `retry_failed` one in which
@@ -104,6 +104,10 @@ def open_features(
         StoreError: the store holds features of another encoder, other weights, layer, resize policy or type, or lacks
             pictures of the datasets that did not fail; or a store named as the encoder is not there or not finished.
     """
+    if recipe.features.source == "pictures":
+        from clipvil.training.picture_files import open_pictures
+
+        return open_pictures(recipe, datasets, out, retry_failed=retry_failed, quiet=quiet)
     if recipe.encoder.name == BLIND:
         from clipvil.features.blind import BlindSource
 
@@ -251,18 +255,52 @@ def usable(records: Sequence[Any], features: FeatureSource, split: str, *, quiet
     if not kept:
         raise DataError(
             f"none of the {len(records)} records of split '{split}' has a picture with features "
-            f"(the first wants '{image_ids[0]}'): look at failures.jsonl of the feature store, and once the pictures "
+            f"(the first wants '{image_ids[0]}'): look at failures.jsonl of the feature store (of `pictures` where "
+            "features.source is pictures), and once the pictures "
             "are mended, try them again with --retry-failed"
         )
     missing = len(records) - len(kept)
     if not quiet:
         first = next(image_id for image_id in image_ids if image_id in absent)
+        # Pictures that are read in training themselves say where they are told of.
+        where = getattr(features, "told_in", "failures.jsonl of the feature store")
         print(
             f"{split}: {missing} of {len(records)} records left out, their pictures have no features "
-            f"(the first is '{first}'); see failures.jsonl of the feature store; --retry-failed tries them again",
+            f"(the first is '{first}'); see {where}; --retry-failed tries them again",
             file=sys.stderr,
         )
     return Usable(rows_of(records, kept), missing, set_hash(absent))
+
+
+def holds_pictures(features: FeatureSource, given: Mapping[str, Dataset], wanted: Mapping[str, Dataset]) -> bool:
+    """Whether features made for the datasets `given` serve those `wanted` too: each picture is there, the same file."""
+    there = {image_id: path for dataset in given.values() for image_id, path in dataset.pictures.items()}
+    pictures = [(image_id, path) for dataset in wanted.values() for image_id, path in dataset.pictures.items()]
+    return features.spec.name == BLIND or all(there.get(image_id) == path for image_id, path in pictures)
+
+
+def share_of(records: Sequence[Any], share: float) -> Sequence[Any]:
+    """The records of a share of the pictures, chosen by their ids: see `TrainingChoice.share`.
+
+    Raises:
+        DataError: there are none.
+    """
+    from clipvil.datasets.columns import column_of, rows_of
+
+    if share >= 1:
+        return records
+    image_ids = column_of(records, "image_id")
+    chosen = {image_id for image_id in dict.fromkeys(image_ids) if _fraction(f"share/{image_id}") < share}
+    rows = [row for row, image_id in enumerate(image_ids) if image_id in chosen]
+    if not rows:
+        raise DataError(
+            f"training.share {share:g} leaves none of the {len(records)} training records; take a larger one"
+        )
+    return rows_of(records, rows)
+
+
+def _fraction(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56
 
 
 def set_hash(image_ids: Iterable[str]) -> str:
@@ -275,26 +313,29 @@ def overlap(train: Sequence[Any], other: Sequence[Any]) -> dict[str, int]:
     """How many records of another split stand in the training split too, and how many of its pictures.
 
     Judging a model on what it was trained on is the commonest way to a number that is too good. Records count as the
-    same when all their fields agree. Of questions that are made when asked for, only those whose ids stand in both
+    same when all their fields agree. Of records that are made when asked for, only those whose ids stand in both
     splits are made, one by one: a set of all of VQA v2's would cost a gigabyte.
     """
-    from clipvil.datasets.columns import QuestionSequence, column_of
+    from clipvil.datasets.columns import column_of
 
     pictures = set(column_of(train, "image_id"))
     shared = len(set(column_of(other, "image_id")) & pictures)
-    if not (isinstance(train, QuestionSequence) and isinstance(other, QuestionSequence)):
+    key = getattr(train, "key", None)
+    if key is None or getattr(other, "key", None) != key:
         records = set(train)
         return {"records": sum(record in records for record in other), "pictures": shared}
-    asked = set(other.column("question_id"))
+    if not shared:
+        return {"records": 0, "pictures": 0}
+    asked = set(column_of(other, key))
     places: dict[str, list[int]] = {}
-    for place, question_id in enumerate(train.column("question_id")):
-        if question_id in asked:
-            places.setdefault(question_id, []).append(place)
+    for place, record_id in enumerate(column_of(train, key)):
+        if record_id in asked:
+            places.setdefault(record_id, []).append(place)
     same = 0
-    for place, question_id in enumerate(other.column("question_id")):
-        if question_id in places:
-            record = other.record(place)
-            same += any(train.record(there) == record for there in places[question_id])
+    for place, record_id in enumerate(column_of(other, key)):
+        if record_id in places:
+            record = other[place]
+            same += any(train[there] == record for there in places[record_id])
     return {"records": same, "pictures": shared}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from clipvil.features.base import FeatureSource
 from clipvil.tasks.base import Task
 from clipvil.training.randomness import seed_everything
-from clipvil.training.sampler import CountedSampler
+from clipvil.training.sampler import Sampler
 
 # Only Linux forks safely enough to do it with threads about.
 _FORK = multiprocessing.get_context("fork") if sys.platform == "linux" else None
@@ -25,22 +26,30 @@ _AHEAD = 2**28
 
 
 class StepDataset(Dataset[dict[str, Tensor]]):
-    """Item k is the whole batch of step k: collation happens inside the workers, and order is the step's number."""
+    """Item i is a whole micro-batch: collation happens inside the workers, and order is the number of step and part.
 
-    def __init__(self, task: Task, records: Sequence[Any], features: FeatureSource, sampler: CountedSampler) -> None:
+    The batch of a step is cut into `parts` micro-batches, of which this process has every `world`-th, so each step has
+    `parts / world` items here.
+    """
+
+    def __init__(self, task: Task, records: Sequence[Any], features: FeatureSource, sampler: Sampler) -> None:
         self.task, self.records, self.features, self.sampler = task, records, features, sampler
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        step, part = self.sampler.locate(item)
         # A task may draw random numbers while it collates (masked words): they belong to the step, not to the worker.
-        seed_everything(self.sampler.seed, "collate", step, self.sampler.rank)
-        return self.task.collate([self.records[i] for i in self.sampler.batch(step)], self.features)
+        seed_everything(self.sampler.seed, "collate", step, part)
+        return self.task.collate([self.records[i] for i in self.sampler.part(step, part)], self.features)
 
 
-def training_batches(dataset: StepDataset, steps: range, workers: int) -> Iterator[dict[str, Tensor]]:
-    """The batches of the steps asked for, in order."""
-    share = -(-dataset.sampler.batch_size // dataset.sampler.world)
+def training_batches(dataset: StepDataset, steps: range, workers: int) -> Iterator[list[dict[str, Tensor]]]:
+    """This process's micro-batches of each step asked for, in order."""
+    own = dataset.sampler.own_parts
+    share = -(-dataset.sampler.batch_size // dataset.sampler.parts)
     ahead = batches_ahead(dataset.records, dataset.features, share) if workers else 2
-    yield from ordered_loader(dataset, steps, workers, ahead)
+    loader = iter(ordered_loader(dataset, range(steps.start * own, steps.stop * own), workers, ahead))
+    for _ in steps:
+        yield list(itertools.islice(loader, own))
 
 
 def batches_ahead(records: Sequence[Any], features: FeatureSource, size: int) -> int:
@@ -50,7 +59,9 @@ def batches_ahead(records: Sequence[Any], features: FeatureSource, size: int) ->
     """
     if not len(records):
         return 2
-    return 2 if 2 * size * features.batch([records[0].image_id]).cells.nbytes <= _AHEAD else 1
+    own = getattr(features, "bytes_of", None)  # what is no grid tells itself how large it is
+    first = records[0].image_id
+    return 2 if 2 * size * (own(first) if own else features.batch([first]).cells.nbytes) <= _AHEAD else 1
 
 
 def ordered_loader(

@@ -19,13 +19,14 @@ from clipvil.features.base import FeatureSource
 from clipvil.progress import Progress, progress
 from clipvil.tasks.base import Scores, Task, at_epoch
 from clipvil.training.checkpoint import Checkpoints
-from clipvil.training.evaluation import autocast
-from clipvil.training.loader import StepDataset, to_device, training_batches
+from clipvil.training.loader import StepDataset, training_batches
+from clipvil.training.losses import LossModule
 from clipvil.training.metric_log import MetricLog
-from clipvil.training.optim import create_optimiser, learning_rate_factor, set_learning_rate
-from clipvil.training.randomness import deterministic, seed_everything
+from clipvil.training.optim import create_optimisers
+from clipvil.training.randomness import deterministic
 from clipvil.training.recipe import Recipe
-from clipvil.training.sampler import CountedSampler
+from clipvil.training.sampling import create_sampler
+from clipvil.training.update import Gradients
 
 
 @dataclass
@@ -79,19 +80,15 @@ class Loop:
         """`validate` judges the plain model on the validation split; higher is better."""
         self.task, self.recipe, self.accelerator, self.quiet = task, recipe, accelerator, quiet
         self.validate = validate
-        self.sampler = CountedSampler(
-            len(records),
-            recipe.training.batch_size,
-            recipe.seed,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        )
+        self.sampler = create_sampler(recipe, records, features, accelerator)
         self.dataset = StepDataset(task, records, features, self.sampler)
         # What is trained, and what one calls to train it: with several processes a wrapper that averages gradients.
         # With one process `prepare` would only move the model, after importing for seconds what sharded models need.
         self.model = model.to(accelerator.device)
-        self.wrapped = accelerator.prepare(model) if accelerator.num_processes > 1 else model
-        self.optimiser = create_optimiser(recipe.optimiser, self.model.parameters())
+        losses = LossModule(task, self.model)
+        self.wrapped = accelerator.prepare(losses) if accelerator.num_processes > 1 else losses
+        self.gradients = Gradients(task, self.wrapped, accelerator, recipe.training.mixed_precision)
+        self.optimisers = create_optimisers(recipe, self.model)
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.log = MetricLog(out / "metrics.jsonl", enabled=accelerator.is_main_process)
         self.position = Position()
@@ -126,7 +123,7 @@ class Loop:
             self.position = _position(state)
             if self.position.stopped == "steps" and step < self.recipe.schedule.steps:
                 self.position.stopped = ""  # finished then, but the recipe was lengthened
-            self.checkpoints.load(step, self.model, self.optimiser)
+            self.checkpoints.load(step, self.model, self.optimisers)
             if state.get("threads") != torch.get_num_threads():
                 self._say(
                     f"resumed with {torch.get_num_threads()} threads, begun with {state.get('threads')}: "
@@ -150,8 +147,8 @@ class Loop:
         self.model.train()
         quiet = self.quiet or not self.accelerator.is_main_process
         with contextlib.closing(batches), progress(len(steps), "train", unit="steps", quiet=quiet) as bar:  # type: ignore[type-var]
-            for batch in batches:
-                self._step(batch)
+            for parts in batches:
+                self._step(parts)
                 self._log(clock)
                 last = position.step == recipe.schedule.steps
                 clock.training()
@@ -165,30 +162,26 @@ class Loop:
                 if position.stopped:
                     break
 
-    def _step(self, batch: dict[str, Tensor]) -> None:
-        position, device = self.position, self.accelerator.device
-        seed_everything(self.recipe.seed, "step", position.step, self.accelerator.process_index)
-        rate = self.recipe.optimiser.lr * learning_rate_factor(self.recipe.schedule, position.step)
-        set_learning_rate(self.optimiser, rate)
+    def _step(self, parts: list[dict[str, Tensor]]) -> None:
+        """One update from this process's micro-batches."""
+        position, own = self.position, self.sampler.own_parts
+        rate = next(iter(self.optimisers.set_rates(position.step).values()))
         at_epoch(self.task, self.sampler.epoch(position.step))
-        self.optimiser.zero_grad(set_to_none=True)
-        with autocast(device, self.recipe.training.mixed_precision):
-            loss = self.task.loss(self.wrapped, to_device(batch, device))
-        # Every process must see the same number: one that stops alone would leave the others waiting.
-        value = float(self.accelerator.reduce(loss.detach().float(), reduction="mean"))
-        self._check_finite("loss", value, rate)
-        self.accelerator.backward(loss)
+        self.optimisers.zero_grad()
+        numbers = [self.sampler.locate(position.step * own + place) for place in range(own)]
+        found = self.gradients.compute(parts, [(self.recipe.seed, "step", *number) for number in numbers])
+        self._check_finite("loss", found.loss, rate)
         limit, most = self.recipe.training.grad_clip or math.inf, self.recipe.training.grad_clip_value
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self._check_finite("gradient norm", norm, rate)
         if most is not None:
             nn.utils.clip_grad_value_(self.model.parameters(), most)
-        self.optimiser.step()
+        self.optimisers.step()
         position.step += 1
-        position.logged["loss"] += value
-        position.logged["grad_norm"] += norm
-        position.logged["steps"] += 1
-        position.loss_since_evaluation[0] += value
+        sums = {"loss": found.loss, "grad_norm": norm, "steps": 1}
+        for key, value in (sums | {f"loss_{name}": value for name, value in found.terms.items()}).items():
+            position.logged[key] = position.logged.get(key, 0) + value
+        position.loss_since_evaluation[0] += found.loss
         position.loss_since_evaluation[1] += 1
 
     def _check_finite(self, what: str, value: float, rate: float) -> None:
@@ -204,14 +197,12 @@ class Loop:
         position, every = self.position, self.recipe.training.log_every
         if position.step % every and position.step != self.recipe.schedule.steps:
             return
-        count = position.logged["steps"]
-        values = {
-            "loss": position.logged["loss"] / count,
-            "grad_norm": position.logged["grad_norm"] / count,
-            "lr": self.optimiser.param_groups[0]["lr"],
-            "epoch": self.sampler.epoch(position.step),
-        }
-        position.logged.update(loss=0.0, grad_norm=0.0, steps=0)
+        count = position.logged.pop("steps")
+        values = {key: value / count for key, value in position.logged.items()}
+        rates = {part.name: part.optimiser.param_groups[0]["lr"] for part in self.optimisers.parts}
+        values |= {"lr" if name == "model" else f"lr_{name}": rate for name, rate in rates.items()}
+        values["epoch"] = self.sampler.epoch(position.step)
+        position.logged = {"loss": 0.0, "grad_norm": 0.0, "steps": 0}
         speed = clock.records_per_second(self.recipe.training.batch_size)
         self.log.write("train", position.step, **values, records_per_second=speed, seconds=clock.seconds())
         self.accelerator.log({f"train/{key}": value for key, value in values.items()}, step=position.step)
@@ -250,7 +241,7 @@ class Loop:
                 "position": asdict(self.position),
             }
             self.checkpoints.save(
-                self.position.step, self.model, self.optimiser, state, best_step=self.position.best_step
+                self.position.step, self.model, self.optimisers, state, best_step=self.position.best_step
             )
         self.accelerator.wait_for_everyone()
 

@@ -11,16 +11,19 @@ from torch import nn
 from clipvil.encoders.base import Encoder, EncoderSpec
 from clipvil.errors import UsageError
 from clipvil.features.base import FeatureSource
-from clipvil.records import Caption, Question
+from clipvil.records import Caption, Entailment, Question
 from clipvil.tasks.base import Task
 from clipvil.training.evaluation import evaluating
 from clipvil.training.loader import to_device
 from clipvil.training.pictures import Picture, open_picture
+from clipvil.training.pixels import one_picture
 from clipvil.training.recipe import Recipe
 from clipvil.training.restored import PictureEncoder, PicturesAtHand, restore_task, with_encoder
 
 Answers: TypeAlias = "list[tuple[str, float]]"
 _ONE = "picture"
+# What may be asked of a picture, each made of an id, the picture and a text.
+_ASKED: dict[type, type] = {Question: Question, Entailment: Entailment}
 _AT_ONCE = 64
 """Questions about one picture that are answered at once."""
 
@@ -67,7 +70,8 @@ class Predictor:
 
     def _predict(self, picture: Picture, questions: Sequence[str], top: int) -> list[Answers]:
         source = self._features(picture)
-        records = [Question(str(number), _ONE, text) for number, text in enumerate(questions)]
+        record = _ASKED[self.task.record_type]
+        records = [record(str(number), _ONE, text) for number, text in enumerate(questions)]
         device = next(iter(self.model.parameters())).device
         before = getattr(self.task, "top", None)
         if before is not None:
@@ -91,6 +95,8 @@ class Predictor:
             return PicturesAtHand.unseen([_ONE])
         resized = self._encoder.resize(open_picture(picture))
         assert resized is not None
+        if self.recipe.features.source == "pictures":
+            return one_picture(self.spec, _ONE, resized, self.recipe.encoder.resize)
         return PicturesAtHand(self.spec, [_ONE], self._encoder.grids(resized.pixels[None]))
 
 
@@ -106,7 +112,7 @@ def load(run: str | Path) -> Predictor:
     task, model, recipe, spec = restore_task(run)
     if task.record_type is Caption:
         raise UsageError(f"{run}: describes pictures and answers no questions; ask `clipvil caption IMAGES {run}`")
-    if task.record_type is not Question:
+    if task.record_type not in _ASKED:
         raise UsageError(f"{run}: the task {recipe.task} does not answer questions about pictures")
     found = with_encoder(run, task, model, recipe, spec)
     return Predictor(found.task, found.model, found.recipe, found.spec, found.encoder)

@@ -22,12 +22,21 @@ _WITHOUT_EFFECT = (
     ("training", "threads"),
     ("training", "checkpoint_every"),
     ("training", "trackers"),
+    ("pictures", "keep"),
+    ("pictures", "keep_mb"),
 )
-# Fields that came after recipes had been hashed, each with what a recipe without it meant. There they stay out of the
-# hash, so that a run of before is still resumed and a cell of before still recognised.
-_ADDED_LATER = (
-    ("schedule", "d_model", 512),
-    ("training", "grad_clip_value", None),
+# Settings that came later than runs that are there. At their default they stay out of the hash too, so that those runs
+# are still what they were.
+_LATER: tuple[tuple[str, Any], ...] = (
+    ("trunk", None),
+    ("pictures", None),
+    ("features.source", "store"),
+    ("optimiser.no_decay", []),
+    ("schedule.warmup_ratio", None),
+    ("schedule.d_model", 512),
+    ("training.micro_batch", None),
+    ("training.share", 1.0),
+    ("training.grad_clip_value", None),
 )
 
 
@@ -49,8 +58,13 @@ class EncoderChoice(_Section):
 
 
 class FeatureChoice(_Section):
-    """Where features are kept (None: inside the run folder) and how they are computed when they are missing."""
+    """Where features are kept (None: inside the run folder) and how they are computed when they are missing.
 
+    With `source: pictures` there are none: the model gets the pictures and encodes them anew in every batch, with an
+    encoder that is trained with it; see `TrunkChoice` and `PictureChoice`.
+    """
+
+    source: Literal["store", "pictures"] = "store"
     store: str | None = None
     precision: str = "auto"
     dtype: Literal["float16", "float32", "bfloat16"] = "float16"
@@ -58,14 +72,20 @@ class FeatureChoice(_Section):
 
 
 class OptimiserChoice(_Section):
-    """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it."""
+    """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it.
 
-    name: Literal["adamax", "adamw", "adam", "sgd"] = "adamw"
+    `bert_adamw` is AdamW as transformers 3.3.1 had it, which CLIP-ViL_p was trained with. `no_decay` names what weight
+    decay leaves alone: parts of parameter names, as published for BERT (`bias`, `LayerNorm.weight`), and `vectors` for
+    every parameter of one dimension (biases and the scales of norms).
+    """
+
+    name: Literal["adamax", "adamw", "adam", "sgd", "bert_adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    no_decay: tuple[str, ...] = ()
 
     @field_validator("betas")
     @classmethod
@@ -75,12 +95,15 @@ class OptimiserChoice(_Section):
         return betas
 
 
-class ScheduleChoice(_Section):
-    """How the learning rate moves over `steps` updates; see `clipvil.training.optim.learning_rate_factor`."""
+class ScheduleShape(_Section):
+    """How the learning rate moves, whatever the number of updates; see `clipvil.training.optim.learning_rate_factor`.
 
-    name: Literal["multistep", "cosine", "constant", "noam"] = "cosine"
-    steps: int = Field(default=1000, gt=0)
+    `warmup_ratio` gives the warm-up as a share of all updates, not rounded to whole ones, in place of `warmup_steps`.
+    """
+
+    name: Literal["multistep", "cosine", "constant", "linear", "noam"] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
+    warmup_ratio: float | None = Field(default=None, ge=0, lt=1)
     warmup_from: float = Field(default=0.0, ge=0, le=1)
     milestones: tuple[int, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
@@ -89,27 +112,79 @@ class ScheduleChoice(_Section):
     """The model's width, which the noam schedule goes by."""
 
     @model_validator(mode="after")
-    def _in_order(self) -> ScheduleChoice:
+    def _in_order(self) -> ScheduleShape:
         if any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
             raise ValueError(f"milestones must rise, got {list(self.milestones)}")
         if self.milestones and self.name != "multistep":
             raise ValueError(f"milestones belong to the multistep schedule, not to {self.name}")
+        if self.warmup_ratio is not None and self.warmup_steps:
+            raise ValueError("the warm-up is given twice, as warmup_steps and as warmup_ratio")
         if self.name == "noam" and not self.warmup_steps:
             raise ValueError("the noam schedule needs warmup_steps")
         return self
 
 
+class ScheduleChoice(ScheduleShape):
+    """The schedule of the run, over `steps` updates."""
+
+    steps: int = Field(default=1000, gt=0)
+
+
+class TrunkChoice(_Section):
+    """How the encoder is trained along (`features.source: pictures`).
+
+    `trained: false` encodes pictures with fixed weights. `optimiser` and `schedule` are the encoder's own, or those of
+    the rest where they are left out. `batch_norm`: `frozen` normalises by the statistics that came with the weights
+    and changes nothing of it, `sync` normalises by the statistics of the micro-batches of all processes together,
+    `per_device` by those of one micro-batch in one process, as published. `checkpointing` keeps no
+    activations inside the encoder's blocks and computes them again on the way back: less memory, a third more work.
+    """
+
+    trained: bool = True
+    batch_norm: Literal["frozen", "sync", "per_device"] = "frozen"
+    checkpointing: bool = False
+    optimiser: OptimiserChoice | None = None
+    schedule: ScheduleShape | None = None
+
+
+class PictureChoice(_Section):
+    """How pictures come into batches (`features.source: pictures`).
+
+    `sentences` is the most records of one picture that follow each other in an epoch, so that one encoding serves
+    them. `aspects` sorts pictures by height / width into that many groups on either side of 1 (squares among the
+    portraits), and a micro-batch holds one group; 0 mixes them. `padding`: the cells of what the resize policy put
+    around a picture (`clipvil-pretrain`) are `masked`, or `visible` to the model, as published. `keep` says where
+    resized pictures stay, up to `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder
+    `features.store`), or nowhere.
+    """
+
+    sentences: int = Field(default=1, gt=0)
+    aspects: int = Field(default=1, ge=0, le=32)
+    padding: Literal["masked", "visible"] = "masked"
+    keep: Literal["nowhere", "memory", "disk"] = "memory"
+    keep_mb: int = Field(default=1024, ge=0)
+
+
 class TrainingChoice(_Section):
     """How training runs.
 
-    `batch_size` is that of all processes together. `evaluate_every` steps the model is judged on the validation split
-    and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
-    `checkpoint_every` asks for further checkpoints between evaluations. `threads` is the most CPU threads to compute
-    with (None: all cores): threads of a small model wait for each other longer than they compute. `grad_clip` is the
-    longest that the gradient of all weights may be, `grad_clip_value` the largest that one weight's may be.
+    `batch_size` is that of all processes together. `micro_batch` is how many records go through the model at once
+    (None: the process's whole share of the batch); the gradients of an update are summed over micro-batches and
+    processes, and what a micro-batch holds does not depend on the number of processes. Every
+    `evaluate_every` steps the model is judged on the validation split and a checkpoint is kept; after `patience`
+    evaluations without a better value training stops (None: never). `checkpoint_every` asks for further checkpoints
+    between evaluations. `threads` is the most CPU threads to compute with (None: all cores): threads of a small model
+    wait for each other longer than they compute. `grad_clip` is the longest that the gradient of all weights may be,
+    `grad_clip_value` the largest that one weight's may be.
+
+    `share` trains on the records of that share of the training pictures alone, to see what few data do: a picture is
+    in when sha256("share/" + image_id), read as a fraction, lies below it. So a smaller share is part of a larger one,
+    and the same pictures are chosen whatever else is in the corpus.
     """
 
     batch_size: int = Field(default=64, gt=0)
+    share: float = Field(default=1.0, gt=0, le=1)
+    micro_batch: int | None = Field(default=None, gt=0)
     evaluate_batch_size: int = Field(default=256, gt=0)
     evaluate_every: int = Field(default=200, gt=0)
     patience: int | None = Field(default=None, gt=0)
@@ -122,14 +197,20 @@ class TrainingChoice(_Section):
     checkpoint_every: int | None = Field(default=None, gt=0)
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_false_in_yaml(cls, value: Any) -> Any:
+        return "no" if value is False else value
+
 
 class InitChoice(_Section):
     """What a run starts from, where it is not fresh weights: another run, which may have to be trained first.
 
     `run` is the folder of a finished run. Without it `recipe` (a file or packaged name, with `overrides` as on the
-    command line) is trained first, in `initial` inside the run, on the same data, features and seed; with it, `recipe`
-    only says what the run is one of. `weights` are the best by validation or the last ones, and `optimiser` takes over
-    the optimiser's state that belongs to them.
+    command line) is trained first, in `initial` inside the run, on the same encoder, features and seed, and where it is
+    of the same task on the same data (of another task, on its own); with it, `recipe` only says what the run is one of.
+    `weights` are the best by validation or the last ones, and `optimiser` takes over the optimiser's state that belongs
+    to them.
     """
 
     run: str | None = None
@@ -169,6 +250,8 @@ class Recipe(_Section):
     optimiser: OptimiserChoice = OptimiserChoice()
     schedule: ScheduleChoice = ScheduleChoice()
     training: TrainingChoice = TrainingChoice()
+    trunk: TrunkChoice = TrunkChoice()
+    pictures: PictureChoice = PictureChoice()
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @classmethod
@@ -231,8 +314,13 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     schedule = kept.get("schedule")
     if isinstance(schedule, dict) and schedule.get("name") != "noam":
         schedule.pop("d_model", None)  # the other schedules do not look at it
-    for section, field, before in _ADDED_LATER:
-        if isinstance(kept.get(section), dict) and kept[section].get(field, before) == before:
+    from_pictures = kept.get("features", {}).get("source") == "pictures"
+    for path, default in _LATER:
+        section, _, field = path.partition(".")
+        if not field:
+            if not from_pictures:
+                kept.pop(section, None)
+        elif isinstance(kept.get(section), dict) and kept[section].get(field, default) == default:
             kept[section].pop(field, None)
     if isinstance(kept.get("init"), dict):
         kept["init"] = _effective_init(kept["init"])

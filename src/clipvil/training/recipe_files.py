@@ -8,7 +8,7 @@ import importlib.resources
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -76,7 +76,8 @@ def apply_overrides(
         *sections, key = path.split(".")
         target = merged
         for section in sections:
-            below = target.setdefault(section, {})
+            # A section that may be left out stands as null in a recipe that was written out.
+            below = target[section] = {} if target.get(section) is None else target[section]
             if not isinstance(below, dict):
                 raise RecipeError(f"override '{override}': '{section}' is {below!r} in {where}, not a section")
             target = below
@@ -104,7 +105,7 @@ def _check_path(path: str, model: type[BaseModel], override: str) -> None:
     fields = list(_fields(model))
     if path in fields:
         return
-    free = [name for name, field in model.model_fields.items() if not _is_model(field.annotation)]
+    free = [name for name, field in model.model_fields.items() if _section(field.annotation) is None]
     head, dot, _ = path.partition(".")
     if dot and head in free and _is_free(model, head):
         return
@@ -114,12 +115,17 @@ def _check_path(path: str, model: type[BaseModel], override: str) -> None:
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
-        if _is_model(field.annotation):
-            yield from _fields(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        section = _section(field.annotation)
+        if section is not None:
+            yield from _fields(section, f"{prefix}{name}.")
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field is, also where it may be left out (`Section | None`); None for a plain value."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _is_free(model: type[BaseModel], name: str) -> bool:

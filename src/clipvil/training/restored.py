@@ -79,6 +79,7 @@ class PictureEncoder:
         """`encoder` is None for a run that looks at no picture."""
         self.recipe, self.encoder = recipe, encoder
         self._policy = policy(recipe.encoder.resize)
+        self.policy = self._policy.name
 
     def resize(self, image: Image.Image) -> Resized | None:
         """The canvas of a picture; None where nobody looks at it."""

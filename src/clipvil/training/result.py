@@ -85,7 +85,12 @@ def build_result(
         "recipe": recipe.to_values(),
         "recipe_hash": recipe.hash(),
         "packages": package_versions(),
-        "hardware": {**hardware(), "device": str(next(iter(model.parameters())).device), "threads": threads()},
+        "hardware": {
+            **hardware(),
+            "device": str(next(iter(model.parameters())).device),
+            "threads": threads(),
+            "processes": processes(),
+        },
         "seconds": {
             **watch.seconds,
             "training": round(position.training_seconds, 3),
@@ -124,10 +129,13 @@ def describe_split(dataset: Dataset, chosen: Usable) -> dict[str, Any]:
 
 
 def describe_features(features: FeatureSource) -> dict[str, Any] | None:
-    """What made the features and what that cost; None for a source that is no store."""
+    """What made the features and what that cost, or which pictures were read; None for a source that is neither."""
     from clipvil.features.store import Store
+    from clipvil.training.pixels import PictureSource
 
     features = bare(features)
+    if isinstance(features, PictureSource):
+        return features.describe()
     if not isinstance(features, Store):
         return None
     return {**features.manifest.model_dump(mode="json"), "cost": features.cost()}
@@ -136,3 +144,9 @@ def describe_features(features: FeatureSource) -> dict[str, Any] | None:
 def threads() -> int:
     """How many threads torch computes with: sums, and so the last bits of the weights, depend on it."""
     return torch.get_num_threads()
+
+
+def processes() -> int:
+    """How many processes train together."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1

@@ -13,21 +13,32 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from clipvil.datasets.columns import column_of
 from clipvil.encoders.base import EncoderSpec
 from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
+from clipvil.features.without import bare
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, continue_from, estimate, light, prepare_training, trains, units
-from clipvil.tasks.registry import create_task
+from clipvil.tasks.base import Scores, Task, begin, continue_from, estimate, light, prepare_training, trains, units
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
 from clipvil.training.evaluation import predict_all
 from clipvil.training.initial import FOLDER, Initial, changed, check, content, initial_recipe, open_initial
-from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, other_encoder, usable
+from clipvil.training.inputs import (
+    Usable,
+    holds_pictures,
+    is_labelled,
+    load_datasets,
+    open_features,
+    other_encoder,
+    share_of,
+    usable,
+)
 from clipvil.training.loop import Loop, Position, ResumeOptions
 from clipvil.training.memory import in_memory
 from clipvil.training.partial import PartialPredictions, partial_path
+from clipvil.training.picture_task import task_of
 from clipvil.training.randomness import seed_everything
 from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
@@ -175,7 +186,7 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
         needed = read_json(run / "conversion.json").get("vocabularies", "its vocabularies")
         raise CheckpointError(f"{run}: converted without vocabularies; convert again with {needed}")
     assets = read_json(run / "assets.json")
-    task = create_task(recipe.task, recipe.task_settings)
+    task = task_of(recipe)
     task.restore(assets["task"])
     seed_everything(recipe.seed, "model")
     model = task.build(recipe.model, EncoderSpec(**assets["encoder"]))
@@ -184,10 +195,13 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
     return task, model, assets
 
 
-def _units_of(task: Task, dataset: Dataset, features: FeatureSource, split: str, quiet: bool) -> Usable:
-    """What the task makes of the records of a split whose pictures have features."""
+def _units_of(
+    task: Task, dataset: Dataset, features: FeatureSource, split: str, quiet: bool, share: float = 1.0
+) -> Usable:
+    """What the task makes of the records of a split whose pictures have features; of the training split a `share`."""
     found = usable(dataset.records, features, split, quiet=quiet)
-    return replace(found, records=units(task, found.records))
+    records = share_of(found.records, share) if split == "train" else found.records
+    return replace(found, records=units(task, records))
 
 
 @dataclass(frozen=True)
@@ -279,7 +293,7 @@ def _train(
     if finished is not None:
         return finished
     # First what is cheap: a wrong name should not be found after an hour of extraction.
-    task = create_task(recipe.task, recipe.task_settings)
+    task = task_of(recipe)
     check(recipe, task)
     watch = Stopwatch()
     # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
@@ -290,11 +304,16 @@ def _train(
         watch.lap("data")
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         watch.lap("features")
+    if recipe.features.source == "pictures" and not hasattr(bare(features), "pixels"):
+        raise UsageError("features.source is pictures, and features were passed in: pass a PictureSource, or none")
     initial = _start(recipe, out, task, features, datasets, options, quiet)
     if initial is not None:
         watch.lap("initial")
-    chosen = {name: _units_of(task, data, features, name, quiet) for name, data in datasets.items()}
-    held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
+    share = recipe.training.share
+    chosen = {name: _units_of(task, data, features, name, quiet, share) for name, data in datasets.items()}
+    held = features
+    if recipe.features.source == "store":
+        held = in_memory(features, (key for split in chosen.values() for key in column_of(split.records, "image_id")))
     materials = _Materials(recipe, task, held, datasets, chosen, initial)
     materials.prepare()
     # Before the assets are written: a task without training may have to say which model it found.
@@ -315,6 +334,8 @@ def _train(
     result = build_result(recipe, model, features, datasets, chosen, judged, position, watch)
     if initial is not None:
         result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
+    elif adopted:
+        result["init"] = adopted
     if accelerator.is_main_process:
         _write_end(out, result, model if fixed is None else None, judged, quiet)
     return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
@@ -336,8 +357,7 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
     start_trackers(accelerator, recipe)
     seed_everything(recipe.seed, "model")
     model = materials.task.build(recipe.model, materials.features.spec)
-    adopted = initial.adopt(materials.task, model) if initial is not None else {}
-
+    adopted = initial.adopt(materials.task, model) if initial is not None else begin(materials.task, model)
     judging = light(materials.task)
 
     def validate(plain: nn.Module) -> Scores:
@@ -358,7 +378,7 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
         quiet=quiet,
     )
     if initial is not None:
-        initial.adopt_optimiser(loop.model, loop.optimiser)
+        initial.adopt_optimiser(loop.model, loop.optimisers)
     return loop, adopted
 
 
@@ -378,12 +398,19 @@ def _start(
     if before is not None:
         folder = out / FOLDER
         run = str(folder)
-        if before.features.store is None:
+        theirs: FeatureSource | None = features
+        if before.data != recipe.data:
+            given, datasets = datasets, load_datasets(before.data)
+            theirs = features if holds_pictures(features, given, datasets) else None
+        if before.features.store is None and theirs is not None:
             # So that `clipvil evaluate` on it finds them there.
             stored = before.features.model_copy(update={"store": str(out / "features")})
             before = before.model_copy(update={"features": stored})
+        elif theirs is None:
+            # Other pictures: a store of their own, inside the run.
+            before = before.model_copy(update={"features": before.features.model_copy(update={"store": None})})
         _say(f"first {recipe.init.recipe}, in {folder}", quiet)
-        _phase(before, folder, features, datasets, options, quiet, more=True)
+        _phase(before, folder, theirs, datasets, options, quiet, more=True)
     initial = open_initial(recipe, str(run), task, features.spec)
     step = initial.origin["step"]
     _say(f"starts from {run} ({recipe.init.weights} weights{'' if step is None else f', of step {step}'})", quiet)

@@ -27,7 +27,7 @@ from clipvil.training.recipe import Recipe
 BEST = "best.safetensors"
 # What may stand in a folder before its run: features that were extracted there, the run that it starts from, and what
 # `compare` knows of a cell.
-_BEFORE = ("features", "initial", "cell.json")
+_BEFORE = ("features", "pictures", "initial", "cell.json")
 # What a run leaves only once something was computed that would be lost.
 _LASTING = (BEST, "result.json", "conversion.json")
 

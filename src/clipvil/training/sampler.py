@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from clipvil.errors import UsageError
+
+
+class Sampler(Protocol):
+    """Cuts the records of each step into micro-batches, and says which of them are this process's."""
+
+    seed: int
+    batch_size: int
+    parts: int
+    """Micro-batches a step, over all processes."""
+
+    @property
+    def own_parts(self) -> int:
+        """Micro-batches a step in this process."""
+        ...
+
+    def locate(self, item: int) -> tuple[int, int]:
+        """Step and part of this process's `item`-th micro-batch."""
+        ...
+
+    def part(self, step: int, part: int) -> npt.NDArray[np.int64]:
+        """Indices of the records of one micro-batch, in order."""
+        ...
+
+    def epoch(self, step: int) -> float:
+        """How many epochs were seen after `step` steps."""
+        ...
 
 
 class CountedSampler:
@@ -17,26 +45,46 @@ class CountedSampler:
     dropped, each epoch holds each record once, and a batch may reach over the end of an epoch into the next one (also
     where a batch is larger than the corpus).
 
-    With several processes the batch is the same; process r of w takes every w-th record of it from the r-th on, so
-    the gradients averaged over processes are those of one process with the whole batch.
+    A batch is cut into `parts` micro-batches (None: one a process); part p takes every `parts`-th record from the p-th
+    on. With several processes the batch and its parts are the same; process r of w has the parts r, r + w, ..., so the
+    gradients summed over parts and processes are those of one process with the whole batch.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
-        """Raises UsageError when there is nothing to draw from or the batch does not divide among the processes."""
+    def __init__(
+        self, n: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1, parts: int | None = None
+    ) -> None:
+        """Raises UsageError when there is nothing to draw from or the batch does not divide as asked."""
         if n < 1:
             raise UsageError("there are no training records: look at the data section of the recipe")
-        if batch_size % world:
+        parts = parts or world
+        if batch_size % parts or parts % world:
             raise UsageError(
                 f"training.batch_size {batch_size} does not divide among {world} processes: take a multiple of {world}"
+                if parts == world
+                else f"{parts} micro-batches of training.batch_size {batch_size} do not divide among {world} processes"
             )
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
+        self.parts = parts
         # Two epochs are kept, because a batch that crosses a border needs both.
         self._epoch = lru_cache(maxsize=2)(self._permutation)
 
-    def batch(self, step: int) -> np.ndarray:
-        """Indices (int64) of this process's records of a step, in order."""
-        start = step * self.batch_size
-        positions = np.arange(start, start + self.batch_size)[self.rank :: self.world]
+    @property
+    def own_parts(self) -> int:
+        """Micro-batches a step in this process."""
+        return self.parts // self.world
+
+    def locate(self, item: int) -> tuple[int, int]:
+        """Step and part of this process's `item`-th micro-batch."""
+        step, own = divmod(item, self.own_parts)
+        return step, self.rank + own * self.world
+
+    def batch(self, step: int) -> npt.NDArray[np.int64]:
+        """Indices (int64) of this process's records of a step, micro-batch after micro-batch."""
+        return np.concatenate([self.part(step, part) for part in range(self.rank, self.parts, self.world)])
+
+    def part(self, step: int, part: int) -> npt.NDArray[np.int64]:
+        """Indices (int64) of the records of one micro-batch, in order."""
+        positions = self._positions(step, part)
         epochs, places = np.divmod(positions, self.n)
         out = np.empty(len(positions), dtype=np.int64)
         for epoch in np.unique(epochs):
@@ -48,11 +96,90 @@ class CountedSampler:
         """How many epochs were seen after `step` steps."""
         return step * self.batch_size / self.n
 
-    def _permutation(self, epoch: int) -> np.ndarray:
+    def _positions(self, step: int, part: int) -> npt.NDArray[np.int64]:
+        """Where the records of a micro-batch stand in the stream."""
+        start = step * self.batch_size
+        return np.arange(start, start + self.batch_size)[part :: self.parts]
+
+    def _permutation(self, epoch: int) -> npt.NDArray[Any]:
         return np.random.default_rng([self.seed, epoch]).permutation(self.n)
 
-    def __getstate__(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("n", "batch_size", "seed", "rank", "world")}
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_epoch"}
 
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._epoch = lru_cache(maxsize=2)(self._permutation)
+
+
+class GroupedSampler(CountedSampler):
+    """A `CountedSampler` whose epochs are ordered so that micro-batches are cheap.
+
+    That is: pictures of one group, several records of a picture behind each other. Each epoch is a permutation again,
+    so every record comes exactly once an epoch (the published sampler drops some and repeats others). Every run of
+    `micro` records (positions k * micro to (k + 1) * micro of the stream) lies in one group, but for what is left of
+    each group at the end, fewer than `micro` records: these make up mixed runs, neighbouring groups together, among
+    them the one that reaches over the end of the epoch. The records of one picture are cut at random into units of at
+    most `sentences`, and units stay together as far as the ends of runs allow.
+    """
+
+    def __init__(
+        self,
+        groups: npt.NDArray[Any],
+        pictures: npt.NDArray[Any],
+        batch_size: int,
+        seed: int,
+        *,
+        micro: int,
+        sentences: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        parts: int | None = None,
+    ) -> None:
+        """`groups` (n,) and `pictures` (n,) are whole numbers for each record.
+
+        Raises UsageError as `CountedSampler`, and where runs of `micro` records do not make up the batch.
+        """
+        super().__init__(len(groups), batch_size, seed, rank=rank, world=world, parts=parts)
+        each = batch_size // self.parts
+        if batch_size % micro or (each % micro and micro % each):
+            raise UsageError(f"runs of {micro} records do not fit batches of {batch_size} in {self.parts} parts")
+        self.groups, self.pictures = groups, pictures
+        self.micro, self.sentences = micro, sentences
+
+    def _positions(self, step: int, part: int) -> npt.NDArray[np.int64]:
+        each = self.batch_size // self.parts
+        start = step * self.batch_size + part * each
+        return np.arange(start, start + each)
+
+    def _permutation(self, epoch: int) -> npt.NDArray[Any]:
+        random = np.random.default_rng([self.seed, epoch])
+        row, counts = self._row(random)
+        head = -epoch * self.n % self.micro  # what the last run of the epoch before still wants
+        tail = (self.n - head) % self.micro
+        if head + tail > self.n:  # an epoch shorter than a run
+            return row
+        ends = np.cumsum(counts)
+        whole = [
+            row[end - count : end - count % self.micro].reshape(-1, self.micro)
+            for end, count in zip(ends, counts, strict=True)
+        ]
+        left = [row[end - count % self.micro : end] for end, count in zip(ends, counts, strict=True)]
+        runs = random.permutation(np.concatenate(whole))
+        if sum(map(len, left)) < head + tail:
+            left, runs = [runs[-1], *left], runs[:-1]
+        mixed = np.concatenate(left)
+        ahead, behind, rest = np.split(mixed, [head, head + tail])
+        runs = random.permutation(np.concatenate([runs, rest.reshape(-1, self.micro)]))
+        return np.concatenate([ahead, runs.ravel(), behind])
+
+    def _row(self, random: np.random.Generator) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """All records, group after group, units of a picture together; and how many each group has."""
+        order = np.lexsort((random.permutation(self.n), self.pictures))
+        same = self.pictures[order]
+        begins = np.flatnonzero(np.r_[True, same[1:] != same[:-1]])
+        within = np.arange(self.n) - np.repeat(begins, np.diff(np.r_[begins, self.n]))
+        unit = np.cumsum(within % self.sentences == 0) - 1
+        shuffled = random.permutation(int(unit[-1]) + 1)[unit]
+        groups = self.groups[order]
+        return order[np.lexsort((shuffled, groups))], np.unique(groups, return_counts=True)[1]
