@@ -136,17 +136,17 @@ def test_weights_of_another_shape_are_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_full_disk_names_the_file_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     model = nn.Linear(300, 300)
-    optimiser = create_optimiser(OptimiserChoice(lr=0.01), model.parameters())
+    optimiser = create_optimiser(OptimiserChoice(lr=0.01), dict(model.named_parameters()))
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with full_disk(10_000):
         with pytest.raises(CheckpointError, match=r"checkpoint-3: cannot be written \(.*--resume") as caught:
-            checkpoints.save(3, model, optimiser, {})
+            checkpoints.save(3, model, [optimiser], {})
         with pytest.raises(CheckpointError, match=r"w\.safetensors: cannot be written \(File too large"):
             save_weights(tmp_path / "w.safetensors", model)
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "checkpoints").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
-    checkpoints.save(3, model, optimiser, {})
+    checkpoints.save(3, model, [optimiser], {})
     assert checkpoints.check(3)["step"] == 3
 
 
