@@ -66,7 +66,11 @@ class Commonsense:
 
 @dataclass(frozen=True)
 class Episode:
-    """One navigation episode (R2R, RxR): an instruction for a path of viewpoints in a scan; heading in radians."""
+    """One navigation episode (R2R, RxR): an instruction for a path of viewpoints in a scan; heading in radians.
+
+    `path_id` is shared by the instructions of one path; `language` is as the corpus writes it ("en", "hi-IN"). A test
+    set without reference paths gives the first viewpoint alone. `extra` holds what only some corpora say.
+    """
 
     episode_id: str
     scan: str
@@ -74,4 +78,5 @@ class Episode:
     path: tuple[str, ...]
     heading: float = 0.0
     language: str = "en"
+    path_id: str = ""
     extra: dict[str, str] = field(default_factory=dict, hash=False)

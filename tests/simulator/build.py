@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clipvil.simulator.graph import Graphs
+from clipvil.datasets.connectivity import Graphs
 
 Point = tuple[float, float, float]
 

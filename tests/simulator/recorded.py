@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from clipvil.simulator.graph import Graphs
+from clipvil.datasets.connectivity import Graphs
 from tests.shared import shared
 
 

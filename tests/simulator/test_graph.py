@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipvil.datasets.connectivity import Graphs, graph_from_rows, read_graph
 from clipvil.errors import DataError
-from clipvil.simulator.graph import Graph, Graphs, find_graph, graph_from_rows, read_graph
+from clipvil.simulator.graph import Graph, find_graph
 from tests.simulator.build import SIDES, SQUARE, rows, square, write
 from tests.simulator.recorded import fixture, fixture_graphs, real_graphs
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from clipvil.cli import score_captions
+from clipvil.cli import score_captions, score_navigation
 
 if TYPE_CHECKING:
     from clipvil.metrics.gqa import GqaScores
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     score.command("vqa")(vqa)
     score.command("gqa")(gqa)
     score_captions.register(score)
+    score_navigation.register(score)
     app.add_typer(score, name="score")
 
 
