@@ -31,6 +31,7 @@ _COMMANDS = (
     "submit",
     "score",
     "captions",
+    "navigation",
     "convert",
     "mini",
     "encoders",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
 import math
 import re
 import zlib
@@ -159,8 +158,3 @@ def _chosen(records: Sequence[Episode], path: Path, *, keep: bool) -> list[Episo
             return [record for record in records if (getattr(record, kind) in ids) == keep]
     lost = sorted(ids - {r.episode_id for r in records} - {r.path_id for r in records}) or sorted(ids)
     raise DataError(f"{len(lost)} ids are neither all episodes nor all paths of the split, as {lost[0]}", file=path)
-
-
-def dumped(episodes: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as the corpora's JSON: one list, an indent of one."""
-    return json.dumps(list(episodes), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -30,6 +30,10 @@ _FORMATS = {
     "nocaps": "clipvil.datasets.nocaps",
     "custom_captions": "clipvil.datasets.custom_captions",
     "mini_captions": "clipvil.datasets.mini_captions",
+    "r2r": "clipvil.datasets.r2r",
+    "r4r": "clipvil.datasets.r4r",
+    "rxr": "clipvil.datasets.rxr",
+    "mini_r2r": "clipvil.datasets.mini_r2r",
 }
 
 
