@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -163,7 +164,7 @@ def register(name: str = ENVIRONMENT) -> str:
     Raises ClipvilError where gymnasium is not installed. Its spaces are left open, since the number of places varies.
     """
     try:
-        import gymnasium
+        gymnasium = importlib.import_module("gymnasium")
     except ImportError:
         raise ClipvilError(
             "gymnasium is not installed; `pip install gymnasium`, or use NavigationEnvironment"
