@@ -1,6 +1,6 @@
 """The miniature houses as a corpus: written on first use in R2R's formats, then read by that very reader.
 
-Data section: `format: mini_r2r`, `root` (where the houses are or will be), optional `sizes` (houses a group) and `seed`.
+Data section: `format: mini_r2r`, `root` (where the houses are or will be), optional `sizes` (houses a group), `seed`.
 The pictures of a split are the 36 views of every viewpoint of its houses, `<scan>_<viewpoint>_<view>`.
 """
 

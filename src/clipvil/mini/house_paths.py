@@ -6,6 +6,7 @@ turn and the landmark, or by the turn alone, where only one door lies that way. 
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from typing import Any
@@ -50,7 +51,7 @@ def episode(house: House, path: tuple[int, ...], path_id: int, seed: int) -> dic
 
 def _tell(rng: random.Random, house: House, path: tuple[int, ...], heading: float) -> str:
     sentences = []
-    for here, there in zip(path, path[1:], strict=False):
+    for here, there in itertools.pairwise(path):
         sentences.append(_move(rng, house, here, there, heading))
         heading = house.bearing(here, there)
     goal = house.rooms[path[-1]].landmark.name

@@ -1,15 +1,16 @@
 """Miniature houses: rooms on a grid, doors between them, and a landmark of its own in every room.
 
-A house is a pure function of `(seed, group, index)`. Each room has one viewpoint near its middle. The landmark of a room
-stands in one of its corners, and hangs as a sign in every door that leads to the room, on the side one comes from: who
-sees can tell the doors apart, who does not cannot. Landmarks are the shapes and colours of the miniature world, without
-the pairs that it holds out. Positions are in metres; `turn` turns the whole house, so that walls lie in no special
-direction.
+A house is a pure function of `(seed, group, index)`. Each room has one viewpoint near its middle. The landmark of a
+room stands in one of its corners, and hangs as a sign in every door that leads to the room, on the side one comes from:
+who sees can tell the doors apart, who does not cannot. Landmarks are the shapes and colours of the miniature world,
+without the pairs that it holds out. Positions are in metres; `turn` turns the whole house, so that walls lie in no
+special direction.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ PAIRS = tuple((shape, color) for shape in SHAPES for color in COLORS if (shape, 
 
 @dataclass(frozen=True)
 class Landmark:
-    """A shape in a colour, at (x, y, z) of the house, of some radius; `facing` is the half of the floor that sees it.
+    """A shape in a colour, at (x, y, z) of the house, of some radius.
 
     `facing` is (x, y), the direction in which its front looks; (0, 0) is seen from everywhere.
     """
@@ -124,7 +125,7 @@ class House:
     def length(self, path: tuple[int, ...]) -> float:
         """Metres along a path of rooms."""
         places = [(self.rooms[number].x, self.rooms[number].y) for number in path]
-        return sum(math.dist(a, b) for a, b in zip(places, places[1:], strict=False))
+        return sum(math.dist(a, b) for a, b in itertools.pairwise(places))
 
     @cached_property
     def _shortest(self) -> tuple[Floats, npt.NDArray[np.int64]]:
