@@ -103,3 +103,35 @@ def test_a_store_that_lacks_a_viewpoint_is_named(tmp_path: Path) -> None:
     other = _imported(tmp_path / "b", _tsv(tmp_path / "b.tsv", {"nowhere": _values()["sw"]}), "vln-tsv")
     with pytest.raises(StoreError, match="no features of the viewpoint 'house_sw', neither whole nor view by view"):
         PanoramaFeatures.from_store(other, world)
+
+
+def test_memory_can_be_used_again_and_half_precision_kept(tmp_path: Path) -> None:
+    world = World(square(tmp_path))
+    values = np.random.default_rng(1).standard_normal((len(world), 36, 5)).astype(np.float32)
+    whole, half = PanoramaFeatures(values, angle_size=4), PanoramaFeatures(values.astype(np.float16), angle_size=4)
+    where, view = np.array([3, 0, 4]), np.array([1, 20, 35])
+    expected, buffer = whole.views(where, view), np.full((3, 36, 9), np.nan, np.float32)
+    assert whole.views(where, view, out=buffer) is buffer and np.array_equal(buffer, expected)
+    assert half.values.dtype == np.float16 and np.allclose(half.views(where, view), expected, atol=2e-3)
+
+
+def test_views_extracted_one_by_one_are_put_together(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from clipvil.datasets.base import Dataset
+    from clipvil.features.extract import extract
+
+    world, pictures = World(square(tmp_path / "graphs")), {}
+    generator = np.random.default_rng(2)
+    for name in INSIDE:
+        for view in range(36):
+            path = tmp_path / f"{name}_{view:02d}.png"
+            Image.fromarray(generator.integers(0, 255, (32, 32, 3), np.uint8)).save(path)
+            pictures[f"house_{name}_{view:02d}"] = path
+    dataset = Dataset("made", "train", [], pictures)
+    extract(dataset.images, encoder="mini/contrastive", out=tmp_path / "store", progress=False)
+    store = Store.open(tmp_path / "store")
+    features = PanoramaFeatures.from_store(store, world)
+    for name, view in (("sw", 0), ("far", 35), ("ne", 17)):
+        (expected,) = store.pooled([f"house_{name}_{view:02d}"])
+        assert np.allclose(features.values[world.find("house", name), view], expected.numpy())

@@ -33,13 +33,16 @@ class PanoramaFeatures:
         """`angle_size` is the length A of the angle features that go with them (128 in all published runs)."""
         if values.ndim != 3 or values.shape[1] != VIEWS:
             raise StoreError(f"panoramas are (viewpoints, {VIEWS}, D), not {tuple(values.shape)}")
-        self.values, self.angle_size = values, angle_size
+        self.size, self.angle_size = int(values.shape[2]), angle_size
+        # Rows leave room for the angles, so that a batch is one copy and not two.
+        self._wide = np.zeros((len(values), VIEWS, self.size + angle_size), values.dtype)
+        self._wide[..., : self.size] = values
         self._angles = view_angle_table(angle_size)
 
     @property
-    def size(self) -> int:
-        """D, the length of a view's features without the angles."""
-        return int(self.values.shape[2])
+    def values(self) -> npt.NDArray[np.floating]:
+        """(V, 36, D): the features without angles."""
+        return self._wide[..., : self.size]
 
     @classmethod
     def from_store(
@@ -47,24 +50,37 @@ class PanoramaFeatures:
     ) -> PanoramaFeatures:
         """Read all viewpoints of a world. Raises StoreError naming one whose features are missing or misshapen."""
         keys, wanted = world.keys(), np.flatnonzero(world.included)
-        by_viewpoint = keys[int(wanted[0])] in store
-        out: npt.NDArray[np.floating] | None = None
+        by_viewpoint = bool(len(wanted)) and keys[int(wanted[0])] in store
+        out: PanoramaFeatures | None = None
         for start in range(0, len(wanted), _BLOCK):
             numbers = wanted[start : start + _BLOCK]
             names = [keys[number] for number in numbers]
             block = _of_viewpoints(store, names) if by_viewpoint else _of_views(store, names)
             if out is None:
-                out = np.zeros((len(world), VIEWS, block.shape[2]), dtype)
-            out[numbers] = block
-        assert out is not None  # a world without included viewpoints cannot be walked, nor made
-        return cls(out, angle_size=angle_size)
-
-    def views(self, viewpoint: npt.NDArray[np.int64], view: npt.NDArray[np.int64]) -> Array:
-        """What B agents see around them: (B, 36, D + A) float32, headings relative to their own column."""
-        out = np.empty((len(viewpoint), VIEWS, self.size + self.angle_size), np.float32)
-        out[..., : self.size] = self.values[viewpoint]
-        out[..., self.size :] = self._angles[view]
+                empty = np.broadcast_to(np.zeros(1, dtype), (len(world), VIEWS, block.shape[2]))
+                out = cls(empty, angle_size=angle_size)
+            out.values[numbers] = block
+        if out is None:
+            raise StoreError("a world without included viewpoints has no panoramas")
         return out
+
+    def views(
+        self, viewpoint: npt.NDArray[np.int64], view: npt.NDArray[np.int64], *, out: Array | None = None
+    ) -> Array:
+        """What B agents see around them: (B, 36, D + A) float32, headings relative to their own column.
+
+        `out` of that shape is filled and returned: fresh memory costs as much as the copy. It must not be needed any
+        more, as it is by a backward pass through earlier steps.
+        """
+        if self._wide.dtype != np.float32:
+            found = self._wide[viewpoint].astype(np.float32)
+        elif out is None:
+            found = self._wide.take(viewpoint, axis=0)
+        else:
+            # With `raise` numpy would fill a buffer first and copy that.
+            found = self._wide.take(viewpoint, axis=0, out=out, mode="clip")
+        found[..., self.size :] = self._angles[view]
+        return found
 
     def candidates(self, viewpoint: npt.NDArray[np.int64], seen: Candidates, *, stop: bool = True) -> Array:
         """What they see of the places they can go to: (B, K, D + A) float32, zeros in unused slots.
@@ -75,9 +91,9 @@ class PanoramaFeatures:
         count, slots = seen.viewpoint.shape
         out = np.zeros((count, slots + stop, self.size + self.angle_size), np.float32)
         agent, slot = np.nonzero(seen.real)
-        out[agent, slot, : self.size] = self.values[viewpoint[agent], seen.view[agent, slot]]
-        heading, elevation = seen.heading[agent, slot], seen.elevation[agent, slot]
-        out[agent, slot, self.size :] = angle_features(heading, elevation, self.angle_size)
+        rows = self._wide[viewpoint[agent], seen.view[agent, slot]].astype(np.float32, copy=False)
+        rows[:, self.size :] = angle_features(seen.heading[agent, slot], seen.elevation[agent, slot], self.angle_size)
+        out[agent, slot] = rows
         return out
 
 
