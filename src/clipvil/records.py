@@ -22,6 +22,24 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class CaptionedImage:
+    """One picture with all its captions, in the order of the corpus: what captioning trains on and is judged by."""
+
+    image_id: str
+    captions: tuple[Caption, ...] = ()
+
+    @property
+    def told(self) -> tuple[Caption, ...]:
+        """The captions that say something; none where the corpus keeps them to itself."""
+        return tuple(caption for caption in self.captions if caption.caption.strip() or caption.tokens)
+
+    @property
+    def domain(self) -> str:
+        """The part of the corpus that the picture belongs to."""
+        return self.captions[0].domain if self.captions else ""
+
+
+@dataclass(frozen=True)
 class Question:
     """One question about one picture (VQA v2, GQA, easy-VQA, custom files).
 

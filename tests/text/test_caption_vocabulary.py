@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,5 +60,26 @@ def test_faults_are_named(tmp_path: Path) -> None:
         ('{"words": ["a"], "unknown": 1}', "field 'unknown': must be true or false"),
     ):
         path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            CaptionVocabulary.load(path)
+
+
+def test_the_published_json_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "cocotalk.json"
+    rows = {"2": "dog", "1": "a", "3": "UNK"}
+    path.write_text(json.dumps({"ix_to_word": rows, "images": []}), encoding="utf-8")
+    words = CaptionVocabulary.load(path)
+    assert (words.words, words.unknown, len(words)) == (("a", "dog"), 3, 4)
+    assert words.to_json() == {"words": ["a", "dog"], "unknown": True}
+    path.write_text(json.dumps({"ix_to_word": {"1": "a", "2": "dog"}}), encoding="utf-8")
+    assert CaptionVocabulary.load(path).unknown is None
+    for table, message in (
+        ({}, "must be an object of words under the keys"),
+        (["a"], "must be an object of words under the keys"),
+        ({"1": "a", "3": "b"}, "must be an object of words under the keys"),
+        ({"1": "UNK", "2": "b"}, "UNK must be the last word"),
+        ({"1": 3}, "list of strings"),
+    ):
+        path.write_text(json.dumps({"ix_to_word": table}), encoding="utf-8")
         with pytest.raises(DataError, match=message):
             CaptionVocabulary.load(path)

@@ -217,3 +217,31 @@ def test_the_state_of_a_checkpoint_is_plain_json(tmp_path: Path, undisturbed: Pa
     state = json.loads((undisturbed / "checkpoints" / "checkpoint-10" / "state.json").read_text())
     assert state["position"]["step"] == 10
     assert Recipe.from_values(state["recipe"]).hash() == state["recipe_hash"]
+
+
+def test_gradients_may_be_cut_weight_by_weight(tmp_path: Path) -> None:
+    """With plain gradient descent of rate 1 the first step moves each weight by its gradient."""
+    settings = {
+        "schedule__steps": 1,
+        "schedule__milestones": "[9]",
+        "schedule__warmup_steps": 0,
+        "training__evaluate_every": 1,
+    }
+    moved = {}
+    for name, most in (("free", "null"), ("cut", 1e-3)):
+        recipe = toy_recipe(
+            optimiser__name="sgd",
+            optimiser__lr=1.0,
+            training__grad_clip="null",
+            training__grad_clip_value=most,
+            **settings,
+        )
+        features, splits = toy_world()
+        task = ToyTask({})
+        task.prepare(splits["train"].records)
+        seed_everything(recipe.seed, "model")
+        before = task.build(recipe.model, features.spec).state_dict()
+        loop, _ = run(tmp_path / name, recipe)
+        moved[name] = torch.cat([(loop.model.state_dict()[key] - before[key]).flatten() for key in before])
+    torch.testing.assert_close(moved["cut"], moved["free"].clamp(-1e-3, 1e-3), rtol=0, atol=1e-6)
+    assert moved["free"].abs().max() > 1e-3

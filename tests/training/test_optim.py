@@ -68,3 +68,13 @@ def test_options_reach_the_optimiser() -> None:
     assert (defaults["betas"], defaults["eps"], defaults["weight_decay"]) == ((0.8, 0.9), 1e-4, 0.3)
     momentum = create_optimiser(OptimiserChoice(name="sgd", momentum=0.9), nn.Linear(1, 1).parameters())
     assert momentum.defaults["momentum"] == 0.9
+
+
+def test_noam_rises_to_its_peak_and_falls_with_the_root_of_the_steps() -> None:
+    schedule = ScheduleChoice(name="noam", steps=170_000, warmup_steps=20_000, d_model=512)
+    factors = [learning_rate_factor(schedule, update - 1) for update in (1, 10_000, 20_000, 80_000)]
+    peak = (512 * 20_000) ** -0.5
+    assert factors == pytest.approx([peak / 20_000, peak / 2, peak, peak / 2], rel=1e-12)
+    assert peak == pytest.approx(3.125e-4)
+    with pytest.raises(ValueError, match="needs warmup_steps"):
+        ScheduleChoice(name="noam", steps=5)

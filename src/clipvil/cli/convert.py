@@ -12,21 +12,26 @@ def convert(
     overrides: list[str] | None = typer.Argument(
         None, metavar="[key=value]...", help="Settings of the recipe to change, as model.heads=4 data.root=DIR."
     ),
-    name: str = typer.Option(..., "--from", help="Whose checkpoint it is: mmf-movie-mcan or mmf-pythia."),
+    name: str = typer.Option(
+        ..., "--from", help="Whose checkpoint it is: clip-vil-captioner, mmf-movie-mcan or mmf-pythia."
+    ),
     recipe: str = typer.Option(
         ..., "--recipe", help="The recipe it was trained by: encoder, resize and data, as paper/vqa_v2/mcan-rn50x4."
     ),
-    words: Path | None = typer.Option(None, "--words", help="The vocabulary, one word a line (vocabulary_100k.txt)."),
-    answers: Path | None = typer.Option(None, "--answers", help="The answers, one a line (answers_vqa.txt)."),
+    words: Path | None = typer.Option(
+        None, "--words", help="The vocabulary: MMF's, one word a line; a captioner's JSON."
+    ),
+    answers: Path | None = typer.Option(None, "--answers", help="MMF's answers, one a line (answers_vqa.txt)."),
     out: Path = typer.Option(..., "--out", help="Folder to write, used like that of a run."),
 ) -> None:
     """Convert a released checkpoint; nothing is unpickled, and no key is passed over in silence.
 
-    Writes weights, recipe and conversion.json (every key used, dropped or missing). With --words and --answers the
-    folder answers questions: clipvil predict, clipvil evaluate, clipvil.load.
+    Writes weights, recipe and conversion.json (every key used, dropped or missing). With its vocabularies (--words, for
+    VQA also --answers) the folder is used like a run: clipvil predict, clipvil caption, clipvil evaluate, clipvil.load.
     """
     from clipvil.convert.folder import REPORT
     from clipvil.convert.folder import convert as run
+    from clipvil.convert.registry import source
     from clipvil.training.recipe import Recipe
 
     found = run(file, name, out, recipe=Recipe.from_file(recipe, overrides or ()), words=words, answers=answers)
@@ -36,7 +41,7 @@ def convert(
     assumed = ", ".join(f"{key} {value}" for key, value in found.assumed.items())
     typer.echo(f"  not told by the file, taken from preset and recipe: {assumed}")
     if words is None:
-        typer.echo("  weights only: convert again with --words and --answers to ask it questions")
+        typer.echo(f"  weights only: convert again with {source(name).VOCABULARIES} to use it")
 
 
 def register(app: typer.Typer) -> None:

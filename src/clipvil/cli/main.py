@@ -28,6 +28,7 @@ _COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "caption",
     "submit",
     "score",
     "captions",

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from clipvil.compare.kinds import kind_of
 from clipvil.compare.results import Interval, PairDifference, Row, SeedScore
-from clipvil.metrics.statistics import average_runs, bootstrap_mean, paired_difference
+from clipvil.metrics.statistics import Scale, average_runs, bootstrap_mean, paired_difference
+from clipvil.tasks.base import Score
 from clipvil.training.run_files import RunResult
 
 Runs = Mapping[int, RunResult]
 """Seed -> finished run of one encoder on one task."""
+_SAME = 1e-6
+"""Scores that differ by less are the same number, added up in another order."""
 
 
 class Aggregator:
@@ -54,35 +58,70 @@ def headings(runs: Sequence[RunResult], split: str) -> list[str]:
 def _row(encoder: str, task: str, split: str, runs: Runs, groups: Mapping[str, Mapping[str, str]]) -> Row:
     ordered = [runs[seed] for seed in sorted(runs)]
     averaged = average_runs([run.scores[split].per_record for run in ordered])
-    images = ordered[0].scores[split].images
+    images, scale = ordered[0].scores[split].images, kind_of(ordered[0].scores[split].metric).scale
     per_seed = [
-        SeedScore(seed=seed, n=o.n, value=o.value, **_bounds(o.value, o.low, o.high))
+        SeedScore(seed=seed, n=o.n, value=o.value, **_bounds(o.value, o.low, o.high, scale))
         for seed in sorted(runs)
         for o in (runs[seed].scores[split].overall,)
     ]
-    breakdowns: dict[str, dict[str, Interval]] = {}
-    for heading in headings(ordered, split):
-        members: dict[str, list[str]] = {}
-        for record in averaged:
-            group = groups.get(record, {}).get(heading)
-            if group:
-                members.setdefault(group, []).append(record)
-        breakdowns[heading] = {g: _mean(averaged, images, ids) for g, ids in sorted(members.items())}
+    breakdowns = {
+        heading: _breakdown(heading, split, ordered, averaged, groups, scale) for heading in headings(ordered, split)
+    }
     seconds = [run.result["seconds"]["training"] for run in ordered]
+    before = [run.result.get("init", {}).get("training_seconds", 0.0) for run in ordered]
     return Row(
         encoder=encoder,
         task=task,
         split=split,
         per_seed=per_seed,
-        mean=_mean(averaged, images, list(averaged)),
+        mean=_mean(averaged, images, list(averaged), scale),
         breakdowns=breakdowns,
         training_seconds=sum(seconds) / len(seconds) or None,  # zero-shot: none, not nought
+        seconds_before=sum(before) / len(before),
     )
 
 
-def _mean(scores: Mapping[str, float], images: Mapping[str, str], ids: Sequence[str]) -> Interval:
-    value, low, high = bootstrap_mean([scores[i] for i in ids], [images[i] for i in ids])
-    return Interval(value=value, n=len(ids), **_bounds(value, low, high))
+def _breakdown(
+    heading: str,
+    split: str,
+    runs: Sequence[RunResult],
+    averaged: Mapping[str, float],
+    groups: Mapping[str, Mapping[str, str]],
+    scale: Scale,
+) -> dict[str, Interval]:
+    """The groups of a heading: means of their records where they are that, else what the runs say, averaged.
+
+    A breakdown need not be one of records: captions are also scored by other metrics, or by a domain's own frequencies.
+    """
+    said = [run.scores[split].breakdowns.get(heading, {}) for run in runs]
+    members: dict[str, list[str]] = {}
+    for record in averaged:
+        group = groups.get(record, {}).get(heading)
+        if group:
+            members.setdefault(group, []).append(record)
+    first = runs[0].scores[split].per_record
+    alike = all(
+        group not in said[0] or abs(said[0][group].value - sum(first[i] for i in ids) / len(ids)) < _SAME
+        for group, ids in members.items()
+    )
+    if members and alike:
+        images = runs[0].scores[split].images
+        return {group: _mean(averaged, images, ids, scale) for group, ids in sorted(members.items())}
+    return {
+        group: _average([own[group] for own in said if group in own])
+        for group in dict.fromkeys(g for o in said for g in o)
+    }
+
+
+def _average(scores: Sequence[Score]) -> Interval:
+    """Of several seeds the mean value, and the mean bounds: how far other pictures could move one run."""
+    value, low, high = (sum(getattr(s, name) for s in scores) / len(scores) for name in ("value", "low", "high"))
+    return Interval(value=value, low=low, high=high, n=scores[0].n)
+
+
+def _mean(scores: Mapping[str, float], images: Mapping[str, str], ids: Sequence[str], scale: Scale) -> Interval:
+    value, low, high = bootstrap_mean([scores[i] for i in ids], [images[i] for i in ids], scale=scale)
+    return Interval(value=value, n=len(ids), **_bounds(value, low, high, scale))
 
 
 def difference(
@@ -93,17 +132,19 @@ def difference(
     images = runs[0][seeds[0]].scores[split].images
     # A picture that only one encoder could use leaves its records without a partner.
     shared = [record for record in a if record in b]
-    found = paired_difference({i: a[i] for i in shared}, {i: b[i] for i in shared}, images)
-    bounds = _bounds(found.value, found.low, found.high, floor=-100.0)
+    least, greatest = kind_of(runs[0][seeds[0]].scores[split].metric).scale
+    scale = (least - greatest, greatest - least)
+    found = paired_difference({i: a[i] for i in shared}, {i: b[i] for i in shared}, images, scale=scale)
+    bounds = _bounds(found.value, found.low, found.high, scale)
     return PairDifference(
         task=task, split=split, a=labels[0], b=labels[1], seeds=list(seeds),
         value=found.value, p=found.p, n=found.n, **bounds,
     )  # fmt: skip
 
 
-def _bounds(value: float, low: float, high: float, *, floor: float = 0.0) -> dict[str, float]:
+def _bounds(value: float, low: float, high: float, scale: Scale) -> dict[str, float]:
     """An unbounded interval (a single picture cannot be redrawn) becomes the whole scale, which says as much."""
     return {
-        "low": low if math.isfinite(low) else min(floor, value),
-        "high": high if math.isfinite(high) else max(100.0, value),
+        "low": low if math.isfinite(low) else min(scale[0], value),
+        "high": high if math.isfinite(high) else max(scale[1], value),
     }

@@ -10,9 +10,11 @@ from typing import Any, cast
 from clipvil.compare import protocol
 from clipvil.compare.aggregate import Aggregator, Runs, headings
 from clipvil.compare.baselines import baselines
+from clipvil.compare.caption_gallery import choose_captions
+from clipvil.compare.cell_plan import CellPlan, TaskPlan
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
 from clipvil.compare.left_out import describe
-from clipvil.compare.plan import CellPlan, Plan, TaskPlan
+from clipvil.compare.plan import Plan
 from clipvil.compare.results import (
     Baseline,
     Cell,
@@ -43,13 +45,15 @@ class Assembler:
         self.plan = plan
         self._aggregator = Aggregator()
         self._task_pairs = TaskPairs()
+        # In an order in which everything comes after what it starts from.
         self._cells = {
-            _key(cell): Cell(
+            cell.path: Cell(
                 encoder=cell.entry.title, task=cell.task.name, seed=cell.seed, path=cell.path,
-                recipe_hash=cell.recipe.hash(),
+                recipe_hash=cell.recipe.hash(), starts_from=cell.start.path if cell.start else "",
             )
-            for cell in plan.cells
+            for cell in plan.runs()
         }  # fmt: skip
+        self._shown = {cell.path for cell in plan.cells}
         self._runs: dict[tuple[str, str], dict[int, RunResult]] = {}
         self._answers: dict[tuple[str, str, str, int], Answers] = {}
         self._thumbnails: dict[str, str] = {}
@@ -65,9 +69,9 @@ class Assembler:
         if before is not None:
             self._about["started"] = before.started or started
             self._seconds_before = before.wall_seconds
-            known = {(c.encoder, c.task, c.seed): c for c in before.cells}
+            known = {(c.path, c.encoder): c for c in [*before.cells, *before.initial_runs]}
             for key, cell in self._cells.items():
-                earlier = known.get(key)
+                earlier = known.get((cell.path, cell.encoder))
                 if earlier is not None and earlier.recipe_hash == cell.recipe_hash:
                     self._cells[key] = cell.model_copy(update={"seconds": earlier.seconds})
 
@@ -77,24 +81,22 @@ class Assembler:
 
     def done(self, cell: CellPlan, run: RunResult, seconds: float | None) -> None:
         """A cell is finished. `seconds` is what this call spent on it, None where it was finished before."""
-        key = _key(cell)
+        key = cell.path
         earlier = self._cells[key].seconds or 0.0
         changes = {
             "status": "done",
             "error": "",
             "training_seconds": run.result["seconds"]["training"],
+            "seconds_before": run.result.get("init", {}).get("training_seconds", 0.0),
             "seconds": self._cells[key].seconds if seconds is None else earlier + seconds,
         }
         self._cells[key] = self._cells[key].model_copy(update=changes)
-        self._runs.setdefault(key[:2], {})[cell.seed] = run
+        if key in self._shown:
+            self._runs.setdefault((cell.entry.title, cell.task.name), {})[cell.seed] = run
 
     def failed(self, cell: CellPlan, error: str) -> None:
         """A cell could not be run."""
-        self._cells[_key(cell)] = self._cells[_key(cell)].model_copy(update={"status": "failed", "error": error})
-
-    def cells(self) -> list[Cell]:
-        """Every cell as it stands now."""
-        return list(self._cells.values())
+        self._cells[cell.path] = self._cells[cell.path].model_copy(update={"status": "failed", "error": error})
 
     def results(self) -> Results:
         """Everything that is known now."""
@@ -125,7 +127,8 @@ class Assembler:
             task_differences=self._task_pairs.differences(plan.tasks, suite.labels(), self._runs),
             curves=self._curves(),
             gallery=gallery,
-            cells=list(self._cells.values()),
+            cells=[cell for path, cell in self._cells.items() if path in self._shown],
+            initial_runs=[cell for path, cell in self._cells.items() if path not in self._shown],
             **self._about,
         )
 
@@ -146,8 +149,7 @@ class Assembler:
         if key not in self._groups:
             names = headings(list(runs.values()), split)
             self._groups[key] = {
-                record_id(record): {name: getattr(record, name, "") for name in names}
-                for record in task.datasets[split].records
+                record_id(record): {name: getattr(record, name, "") for name in names} for record in task.units(split)
             }
         return self._groups[key]
 
@@ -193,7 +195,9 @@ class Assembler:
             splits=task.test_splits,
             data=protocol.data_line(task),
             fingerprints={name: dataset.fingerprint[:16] for name, dataset in task.datasets.items()},
-            sizes={name: len(dataset.records) for name, dataset in task.datasets.items()},
+            sizes={name: len(task.units(name)) for name in task.datasets},
+            trains=task.trains,
+            baseline=task.baseline,
             left_out=self._left_out[task.name],
             recipe=recipe,
         )
@@ -219,10 +223,10 @@ class Assembler:
         groups: list[GalleryGroup] = []
         for split in task.test_splits:
             answers = {label: self._answers_of(task, label, split, min(by_seed)) for label, by_seed in runs.items()}
-            records = {record_id(record): record for record in task.datasets[split].records}
-            groups += choose(
+            records = {record_id(record): record for record in task.units(split)}
+            draw = choose_captions if task.kind.captions else partial(choose, per_kind=_DRAWN)
+            groups += draw(
                 task.name, split, answers, records, lead=lead, floor=floor,
-                per_kind=_DRAWN,
                 thumbnail=partial(self._thumbnail, task.datasets[split].pictures),
             )  # fmt: skip
         return groups
@@ -230,7 +234,10 @@ class Assembler:
     def _answers_of(self, task: TaskPlan, label: str, split: str, seed: int) -> Answers:
         key = (task.name, label, split, seed)
         if key not in self._answers:
-            path = next(c.path for c in self._cells.values() if (c.encoder, c.task, c.seed) == (label, task.name, seed))
+            path = next(
+                path for path, c in self._cells.items()
+                if path in self._shown and (c.encoder, c.task, c.seed) == (label, task.name, seed)
+            )  # fmt: skip
             # Without the runners-up of each answer: on a large corpus they would fill the memory.
             self._answers[key] = {
                 p.record_id: (Prediction(p.record_id, p.image_id, p.output, p.confidence), score)
@@ -247,10 +254,6 @@ class Assembler:
             except OSError:
                 self._thumbnails[image_id] = ""
         return self._thumbnails[image_id]
-
-
-def _key(cell: CellPlan) -> tuple[str, str, int]:
-    return (cell.entry.title, cell.task.name, cell.seed)
 
 
 def _title(labels: list[str], tasks: list[str]) -> str:

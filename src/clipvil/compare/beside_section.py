@@ -9,6 +9,12 @@ from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Results
 from clipvil.compare.sections import palette
 
+_GUESSES = (
+    " Quiet rows use no picture and no model: chance is the expected score of an answer drawn evenly from the training "
+    "answers, majority the answer given most often in training; rows by answer type are told the type that the "
+    "annotation of each test question states."
+)
+
 
 def beside_section(results: Results) -> Html | None:
     """Trained, zero-shot and model-free answers in one table, for every set of questions; None where none is known."""
@@ -21,25 +27,34 @@ def beside_section(results: Results) -> Html | None:
 def _table(results: Results, group: SideBySide) -> Html:
     domain = padded([bound for way in group.ways for item in way.scores.values() for bound in (item.low, item.high)])
     colours = palette(results)
-    head = [el("th", "Answered by", scope="col")]
+    head = [el("th", "Captioned by" if group.tasks[0].kind.captions else "Answered by", scope="col")]
     # Drawn once, in figures for every split: there are many rows, and the kinds of answers must not be out of sight.
     head += [el("th", group.splits[0], scope="col", colspan=2, class_="split")]
     head += [el("th", split, scope="col", class_="num") for split in group.splits[1:]]
     head += [el("th", kind, scope="col", class_="num") for kind in group.kinds]
     body = [_row(way, group, colours.get(way.encoder, plots.Series(way.title, 0)), domain) for way in group.ways]
     names = ", ".join(task.name for task in group.tasks)
-    kinds = f" {', '.join(group.kinds)}: the {group.splits[0]} split by kind of answer." if group.kinds else ""
+    kind = group.tasks[0].kind
+    kinds = f" {', '.join(group.kinds)}: the {group.splits[0]} split {kind.columns_note}." if group.kinds else ""
     caption = join(
         el("strong", f"{names}. "),
-        "All ways of answering the same questions, best first, with 95 % intervals (bootstrap over pictures). Quiet "
-        "rows use no picture and no model: chance is the expected score of an answer drawn evenly from the training "
-        "answers, majority the answer given most often in training; rows by answer type are told the type that the "
-        f"annotation of each test question states.{kinds}",
+        f"All ways of {kind.ways}, best first, with 95 % intervals (bootstrap over pictures).",
+        _GUESSES if any(not way.encoder for way in group.ways) else None,
+        _untrained(group),
+        kinds,
     )
     table = el(
         "table", el("caption", caption), el("thead", el("tr", *head)), el("tbody", *body), class_="scores beside"
     )
     return el("div", table, class_="scroll", tabindex="0", role="region", aria_label="table of all ways of answering")
+
+
+def _untrained(group: SideBySide) -> str | None:
+    """Which of the tasks train nothing, where that is all that is known without a model."""
+    names = [task.name for task in group.tasks if not task.trains]
+    if not names or not group.tasks[0].kind.captions:
+        return None
+    return f" {', '.join(names)} trains nothing: it says a caption of the training picture that looks most alike."
 
 
 def _row(way: Way, group: SideBySide, series: plots.Series, domain: tuple[float, float]) -> Html:

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from clipvil.compare.plan import CellPlan
+from clipvil.compare.cell_plan import CellPlan
 from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
@@ -33,8 +33,10 @@ def finished(cell: CellPlan, out: Path) -> RunResult | None:
     return read_run(folder)
 
 
-def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool = False) -> None:
+def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, keep: bool = False, quiet: bool = False) -> None:
     """Train a cell, from its last checkpoint where there is one.
+
+    `keep` leaves its checkpoints where they are, for cells that start from them.
 
     A folder that holds another run (of a suite that was changed since, or on other pictures), or one that cannot be
     resumed (its checkpoints are damaged, or of a version of clipvil with another model), is set aside under a new name,
@@ -54,7 +56,8 @@ def run_cell(cell: CellPlan, out: Path, features: FeatureSource, *, quiet: bool 
         _set_aside(folder)
         _train(cell, folder, features, False, quiet)
     # Checkpoints serve resuming alone; best.safetensors has the weights that count.
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if not keep:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def _train(cell: CellPlan, folder: Path, features: FeatureSource, begun: bool, quiet: bool) -> None:

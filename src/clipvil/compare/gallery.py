@@ -18,9 +18,10 @@ RIGHT = 50.0
 """An answer counts as right here from half of the full score."""
 THUMBNAIL = 224
 """Longest side of an embedded picture in pixels."""
-_IDS = ("question_id", "pair_id", "annotation_id", "episode_id", "caption_id")
+# The last for what is one record a picture.
+_IDS = ("question_id", "pair_id", "annotation_id", "episode_id", "caption_id", "image_id")
 _PROMPTS = ("question", "hypothesis", "instruction")
-_REFERENCES = ("answers", "label", "caption")
+_REFERENCES = ("answers", "label", "caption", "told")
 
 Answers = Mapping[str, tuple[Prediction, float]]
 """Record id -> prediction and its score, of one encoder."""
@@ -91,7 +92,7 @@ def choose(
     return [
         GalleryGroup(
             task=task, split=split, title=title, share=counts[title] / max(len(common), 1), total=len(common),
-            entries=[_entry(record, records[record], answers, thumbnail) for record in chosen],
+            entries=[entry_of(record, records[record], answers, thumbnail) for record in chosen],
         )
         for title, chosen in drawn.items()
         if chosen
@@ -118,7 +119,10 @@ def make_thumbnail(data: bytes, where: str) -> str:
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def _entry(record: str, content: Any, answers: Mapping[str, Answers], thumbnail: Callable[[str], str]) -> GalleryEntry:
+def entry_of(
+    record: str, content: Any, answers: Mapping[str, Answers], thumbnail: Callable[[str], str], place: str = ""
+) -> GalleryEntry:
+    """One record as the gallery shows it, with everybody's answers."""
     given = [
         GalleryAnswer(encoder=label, answer=p.output, confidence=p.confidence, score=score)
         for label, found in answers.items()
@@ -130,11 +134,12 @@ def _entry(record: str, content: Any, answers: Mapping[str, Answers], thumbnail:
         prompt=next((str(getattr(content, name)) for name in _PROMPTS if hasattr(content, name)), ""),
         references=_references(content),
         answers=given,
+        place=place,
         thumbnail=thumbnail(content.image_id),
     )
 
 
 def _references(record: Any) -> list[Reference]:
     value: str | Sequence[str] = next((getattr(record, name) for name in _REFERENCES if hasattr(record, name)), ())
-    given = [value] if isinstance(value, str) else [str(item) for item in value]
+    given = [value] if isinstance(value, str) else [str(getattr(item, "caption", item)) for item in value]
     return [Reference(answer=answer, count=count) for answer, count in Counter(filter(None, given)).most_common()]

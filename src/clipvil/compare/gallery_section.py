@@ -27,19 +27,59 @@ def gallery_section(results: Results, task: TaskInfo, *, level: int = 3) -> Html
         for group in groups:
             if group.split != split:
                 continue
-            share = f"{100 * group.share:.1f} % of {group.total:,} questions; {len(group.entries)} drawn"
-            cards = [_card(entry, colours) for entry in group.entries]
+            if task.kind.captions:
+                share = f"{len(group.entries)} of {group.total:,} pictures"
+            else:
+                share = f"{100 * group.share:.1f} % of {group.total:,} questions; {len(group.entries)} drawn"
+            draw = _captioned if task.kind.captions else _card
+            cards = [draw(entry, colours) for entry in group.entries]
             heading = el(f"h{level + 1}", el("span", group.title), el("small", share), class_="outcome")
             parts.append(el("section", heading, el("div", *cards, class_="cards"), class_="group"))
     return join(*parts)
 
 
-def _card(entry: GalleryEntry, colours: Mapping[str, plots.Series]) -> Html:
+def _picture(entry: GalleryEntry, about: str) -> Html:
     if entry.thumbnail and _BASE64.fullmatch(entry.thumbnail):
-        alt = f"Picture {entry.image_id}, about which is asked: {entry.prompt}"
-        picture = el("img", src=f"data:image/jpeg;base64,{entry.thumbnail}", alt=alt)
-    else:
-        picture = el("div", "picture not available", class_="no-picture")
+        return el("img", src=f"data:image/jpeg;base64,{entry.thumbnail}", alt=f"Picture {entry.image_id}, {about}")
+    return el("div", "picture not available", class_="no-picture")
+
+
+def _captioned(entry: GalleryEntry, colours: Mapping[str, plots.Series]) -> Html:
+    """A picture, what people wrote about it, and what every encoder did, each with its score."""
+    references = [el("li", r.answer + (f" \u00d7{r.count}" if r.count > 1 else "")) for r in entry.references]
+    return el(
+        "article",
+        _picture(entry, "captioned by people and by every encoder"),
+        el("p", entry.place, class_="prompt"),
+        el("p", "people:", class_="quiet said-by"),
+        el("ul", *references or [el("li", "no reference")], class_="people"),
+        el("ul", *(_caption(answer, colours) for answer in entry.answers)),
+        class_="card captioned",
+    )
+
+
+def _caption(answer: GalleryAnswer, colours: Mapping[str, plots.Series]) -> Html:
+    return el(
+        "li",
+        _by(answer, colours, f"{answer.score:.1f}"),
+        el("span", f"{100 * answer.confidence:.0f} %", class_="confidence", title="confidence"),
+        el("span", answer.answer or "(nothing)", class_="answer"),
+    )
+
+
+def _by(answer: GalleryAnswer, colours: Mapping[str, plots.Series], points: str | None) -> Html:
+    chip = plots.marker(colours.get(answer.encoder, plots.Series(answer.encoder, 0)), 6, 6, radius=4)
+    return el(
+        "span",
+        el("svg", chip, viewBox="0 0 12 12", width=12, height=12, aria_hidden="true"),
+        f" {answer.encoder}",
+        f", {points}" if points else None,
+        class_="by",
+    )
+
+
+def _card(entry: GalleryEntry, colours: Mapping[str, plots.Series]) -> Html:
+    picture = _picture(entry, f"about which is asked: {entry.prompt}")
     references = ", ".join(r.answer + (f" \u00d7{r.count}" if r.count > 1 else "") for r in entry.references)
     answers = [_answer(answer, colours) for answer in entry.answers]
     return el(
@@ -57,20 +97,12 @@ def _answer(answer: GalleryAnswer, colours: Mapping[str, plots.Series]) -> Html:
     partly = f"{answer.score:.0f} points" if 0 < answer.score < 99.5 else None
     mark = el("span", "\u2713" if right else "\u2717", class_="is-right" if right else "is-wrong", aria_hidden="true")
     said = el("span", "right: " if right else "wrong: ", class_="hidden")
-    series = colours.get(answer.encoder, plots.Series(answer.encoder, 0))
-    chip = plots.marker(series, 6, 6, radius=4)
     return el(
         "li",
         mark,
         said,
         el("span", answer.answer, class_="answer"),
         el("span", f"{100 * answer.confidence:.0f} %", class_="confidence", title="confidence"),
-        el(
-            "span",
-            el("svg", chip, viewBox="0 0 12 12", width=12, height=12, aria_hidden="true"),
-            f" {answer.encoder}",
-            f", {partly}" if partly else None,
-            class_="by",
-        ),
+        _by(answer, colours, partly),
         class_="right" if right else "wrong",
     )

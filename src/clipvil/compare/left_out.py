@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from clipvil.compare.plan import Plan, TaskPlan
+from clipvil.compare.cell_plan import TaskPlan
+from clipvil.compare.plan import Plan
 from clipvil.compare.results import LeftOut
 from clipvil.datasets.columns import column_of
 from clipvil.errors import StoreError

@@ -14,10 +14,12 @@ from typing import Any
 
 from clipvil.compare import wording
 from clipvil.compare.assemble import Assembler
+from clipvil.compare.cell_plan import CellPlan
 from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
 from clipvil.compare.left_out import left_out
+from clipvil.compare.order import Order
 from clipvil.compare.parallel import cores, default_jobs, run_parallel
-from clipvil.compare.plan import CellPlan, Plan, check_encoders, make_plan
+from clipvil.compare.plan import Plan, check_encoders, make_plan
 from clipvil.compare.report import write_report
 from clipvil.compare.results import Results
 from clipvil.compare.stores import extract_features, stored_features
@@ -98,25 +100,39 @@ class _Matrix:
         self._write()
         self._extract_all()
         self._tell_left_out()
+        todo = [cell for cell in self._open_cells if not self._end_broken(cell)]
         if self.jobs > 1:
-            todo = [cell for cell in self._open_cells if not self._end_broken(cell)]
-            for cell, problem, seconds in run_parallel(self.plan, todo, self.jobs, waiting=self._waiting):
+            parallel = run_parallel(self.plan, todo, self.jobs, waiting=self._waiting, failed=self._failed)
+            for cell, problem, seconds in parallel:
                 self._end(cell, problem, seconds)
         else:
-            for number, cell in enumerate(self._open_cells, start=1):
-                if self._end_broken(cell):
-                    continue
-                self._say(f"[{number}/{self._total}] {_name(cell)}")
-                start = time.monotonic()
-                self._end(cell, self._try(self._train, cell), time.monotonic() - start)
+            self._one_by_one(Order(todo, self._failed))
         return self.assembler.results()
+
+    def _one_by_one(self, order: Order) -> None:
+        while True:
+            for lost, problem in order.lost():
+                self._end(lost, problem, 0.0)
+            cell = order.next()
+            if cell is None:
+                return
+            self._say(f"[{self._ended + 1}/{self._total}] {_name(cell)}")
+            start = time.monotonic()
+            error = self._try(self._train, cell)
+            order.end(cell, error)
+            self._end(cell, error, time.monotonic() - start)
 
     def _look(self, plan: Plan) -> None:
         """Take up a plan: which pictures no cell may use, as far as the stores tell by now, and what is left to do."""
         self.plan = plan.leaving_out(left_out(plan, self._broken.keys()))
         self.assembler = Assembler(self.plan)
-        self._open_cells = [cell for cell in self.plan.cells if not self._take_finished(cell)]
-        self._total = len(self._open_cells)
+        self._failed: dict[str, str] = {}
+        cells = [cell for cell in self.plan.cells if not self._take_finished(cell)]
+        # What a finished cell started from is needed no more.
+        needed = {start.path for cell in cells for start in cell.starts()}
+        initials = [run for run in self.plan.initials if run.path in needed]
+        self._open_cells = [run for run in initials if not self._take_finished(run)] + cells
+        self._total, self._ended = len(self._open_cells), 0
         self.jobs = min(self._asked_jobs or default_jobs(self._total), max(self._total, 1))
         self.assembler.about(
             command=self.command, environment=_environment(self.jobs), started=self._started, before=self._before
@@ -167,7 +183,8 @@ class _Matrix:
 
     def _train(self, cell: CellPlan) -> None:
         with told(lambda line: self._say(f"  {line}")):
-            run_cell(cell, self.plan.out, stored_features(cell, self.plan), quiet=self.quiet)
+            keep = self.plan.keeps_checkpoints(cell)
+            run_cell(cell, self.plan.out, stored_features(cell, self.plan), keep=keep, quiet=self.quiet)
 
     def _tell_left_out(self) -> None:
         for task in self.assembler.results().tasks:
@@ -186,6 +203,7 @@ class _Matrix:
 
     def _end(self, cell: CellPlan, error: str | None, seconds: float) -> None:
         """Take in a cell that ended, well or not, and write everything down."""
+        self._ended += 1
         if error is None:
             try:
                 run = read_run(self.plan.out / cell.path)
@@ -196,22 +214,25 @@ class _Matrix:
                 split = cell.task.test_splits[0]
                 self._say(f"  {_name(cell)}: {split} {run.scores[split].overall.value:.1f}, {seconds:.0f} s")
         if error is not None:
-            self.assembler.failed(cell, error)
+            self._fail(cell, error)
             self._say(f"  {_name(cell)}: failed: {error}")
         self._write()
 
+    def _fail(self, cell: CellPlan, error: str) -> None:
+        self._failed[cell.path] = error
+        self.assembler.failed(cell, error)
+
     def _waiting(self, cells: Sequence[CellPlan]) -> None:
         """One line on what is being trained, from the logs of the runs."""
-        done = self._total - len([c for c in self.assembler.cells() if c.status == "pending"])
         parts = [f"{cell.entry.title} seed {cell.seed} {progress_of(self.plan.out / cell.path)}" for cell in cells]
-        self._say(f"{done}/{self._total} done; training {', '.join(parts)}")
+        self._say(f"{self._ended}/{self._total} done; training {', '.join(parts)}")
 
     def _take_finished(self, cell: CellPlan) -> bool:
         try:
             run = finished(cell, self.plan.out)
         except Exception as error:
             # Damaged files of a finished run: said so, and left for a person to look at.
-            self.assembler.failed(cell, one_line(error))
+            self._fail(cell, one_line(error))
             return True
         if run is not None:
             self.assembler.done(cell, run, None)

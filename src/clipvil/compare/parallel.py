@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from clipvil.compare.plan import CellPlan, Plan
+from clipvil.compare.cell_plan import CellPlan
+from clipvil.compare.order import Order
+from clipvil.compare.plan import Plan
 from clipvil.environment import cpu, hardware
 
 _MOST = 4
@@ -42,39 +44,61 @@ def cores() -> int:
 
 
 def run_parallel(
-    plan: Plan, cells: Sequence[CellPlan], jobs: int, *, waiting: Callable[[Sequence[CellPlan]], None]
+    plan: Plan,
+    cells: Sequence[CellPlan],
+    jobs: int,
+    *,
+    waiting: Callable[[Sequence[CellPlan]], None],
+    failed: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[CellPlan, str | None, float]]:
     """Train cells `jobs` at a time; yields each as it ends, with its error (or None) and its seconds.
 
     `waiting` is told from time to time which cells are being trained. A worker that dies takes its cell down as an
-    error, and another takes its place.
+    error, and another takes its place. A cell waits for the one that it starts from, and ends with it should that fail,
+    or be among the `failed` ones (path -> error).
     """
-    todo = list(reversed(cells))
+    order = Order(cells, failed)
     answers: queue.Queue[tuple[_Worker, str]] = queue.Queue()
-    workers = [_Worker(plan, jobs, answers) for _ in range(min(jobs, len(todo)))]
+    workers: list[_Worker] = []
     try:
-        for worker in workers:
-            worker.give(todo.pop())
-        while any(worker.cell for worker in workers):
+        while True:
+            for lost, reason in order.lost():
+                yield lost, reason, 0.0
+            _employ(order, workers, lambda: _Worker(plan, jobs, answers), jobs)
+            if not any(worker.cell for worker in workers):
+                return
             try:
                 worker, line = answers.get(timeout=_POLL)
             except queue.Empty:
                 waiting([worker.cell for worker in workers if worker.cell])
                 continue
             cell = worker.cell
+            if not line and worker in workers:
+                workers.remove(worker)
             if cell is None:
                 continue
             worker.cell = None
-            yield cell, worker.error(line), time.monotonic() - worker.since
-            if todo:
-                if not line:
-                    workers.remove(worker)
-                    worker = _Worker(plan, jobs, answers)
-                    workers.append(worker)
-                worker.give(todo.pop())
+            error = worker.error(line)
+            order.end(cell, error)
+            yield cell, error, time.monotonic() - worker.since
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _employ(order: Order, workers: list[_Worker], hire: Callable[[], _Worker], most: int) -> None:
+    """Give every cell that can be trained now to an idle worker, or to a new one while there are fewer than `most`."""
+    while not order.ended:
+        idle = next((worker for worker in workers if worker.cell is None), None)
+        if idle is None and len(workers) >= most:
+            return
+        cell = order.next()
+        if cell is None:
+            return
+        if idle is None:
+            idle = hire()
+            workers.append(idle)
+        idle.give(cell)
 
 
 class _Worker:

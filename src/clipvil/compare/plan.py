@@ -7,103 +7,22 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipvil.compare.cell_plan import TRAINING_SPLITS, CellPlan, TaskPlan
+from clipvil.compare.starts import with_starts
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, slug, unique_slugs
-from clipvil.datasets.columns import column_of, rows_of
 from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
 from clipvil.images.resize import policy
-from clipvil.tasks.base import refusal, trains
-from clipvil.tasks.registry import create_task
-from clipvil.training.inputs import is_labelled, load_datasets, local_fingerprint, open_ready
+from clipvil.training.inputs import load_datasets, local_fingerprint, open_ready
 from clipvil.training.recipe import Recipe
 from clipvil.training.recipe_files import packaged_recipes, read_recipe_file
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
-
-TRAINING_SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True)
-class TaskPlan:
-    """One task of the suite: its recipe without encoder and seed, and its corpus, read once for all cells."""
-
-    name: str
-    recipe: Recipe
-    data: Mapping[str, Any]
-    """The data section as it was written, `{out}` in it: the same wherever the comparison lies."""
-    datasets: Mapping[str, Dataset]
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    """Pictures that no cell may use because one encoder has no features of them, and why: see `left_out`."""
-
-    def records(self, split: str) -> Sequence[Any]:
-        """The records of a split that every cell is trained on or judged by."""
-        records = self.datasets[split].records
-        if not self.left_out:
-            return records
-        image_ids = column_of(records, "image_id")
-        return rows_of(records, [row for row, image_id in enumerate(image_ids) if image_id not in self.left_out])
-
-    @property
-    def test_splits(self) -> list[str]:
-        """Splits to report, the ordinary test split first; `val` where the corpus has no answered test split."""
-        names = [
-            name for name in self.datasets if name not in TRAINING_SPLITS and is_labelled(self.datasets[name].records)
-        ]
-        return names or ["val"]
-
-    @property
-    def trains(self) -> bool:
-        """Whether a seed can change anything: a task without training is run once an encoder."""
-        return trains(create_task(self.recipe.task, self.recipe.task_settings))
-
-    def refusal(self, encoder: str) -> str:
-        """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""
-        return refusal(create_task(self.recipe.task, self.recipe.task_settings), encoder)
-
-    @cached_property
-    def data_key(self) -> str:
-        """Eight hex digits that stand for the corpus: tasks that share them share features."""
-        text = json.dumps([dict(self.data), sorted(self.pictures())], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-    def pictures(self) -> dict[str, Path]:
-        """Every picture of every split, once."""
-        return {image_id: path for dataset in self.datasets.values() for image_id, path in dataset.pictures.items()}
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """One training run: which, with what recipe, and in which folder."""
-
-    entry: EncoderEntry
-    task: TaskPlan
-    seed: int
-    recipe: Recipe
-    path: str
-    """Relative to the folder of the comparison."""
-    content: str = ""
-    """Of an encoder whose name does not say what it is: a hash of what a ready store holds, or the fingerprint of
-
-    weights that are local files. Empty for published weights, and where the encoder cannot be built.
-    """
-
-    def key(self) -> str:
-        """A hash of everything that can change the result, wherever the comparison and its data lie; but for the
-
-        pictures that are left out, which are known only once all features are there.
-        """
-        recipe = self.recipe
-        if self.content:
-            recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"name": self.content})})
-        values = recipe.model_copy(update={"data": dict(self.task.data)}).hash()
-        data = {name: dataset.fingerprint for name, dataset in self.task.datasets.items()}
-        return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -115,6 +34,17 @@ class Plan:
     tasks: tuple[TaskPlan, ...]
     cells: tuple[CellPlan, ...]
     slugs: Mapping[str, str] = field(default_factory=dict)
+    initials: tuple[CellPlan, ...] = ()
+    """Runs that cells start from and that are no cells themselves, each after those that it starts from itself."""
+
+    def runs(self) -> list[CellPlan]:
+        """Everything that is trained: what cells start from, and the cells."""
+        return [*self.initials, *self.cells]
+
+    def keeps_checkpoints(self, cell: CellPlan) -> bool:
+        """Whether another run starts from more than the best weights of this one."""
+        starting = (run for run in self.runs() if run.start is not None and run.start.path == cell.path)
+        return any(run.recipe.init.weights == "last" or run.recipe.init.optimiser for run in starting)
 
     def store_path(self, cell: CellPlan) -> Path | None:
         """The feature store of a cell, shared by seeds and tasks; None for the question-only row."""
@@ -133,9 +63,16 @@ class Plan:
 
     def leaving_out(self, pictures: Mapping[str, Mapping[str, str]]) -> Plan:
         """The same plan with other pictures left out, by `data_key` of the tasks."""
-        tasks = {task.name: replace(task, left_out=dict(pictures.get(task.data_key, {}))) for task in self.tasks}
-        cells = tuple(replace(cell, task=tasks[cell.task.name]) for cell in self.cells)
-        return replace(self, tasks=tuple(tasks.values()), cells=cells)
+
+        def task(one: TaskPlan) -> TaskPlan:
+            return replace(one, left_out=dict(pictures.get(one.data_key, {})))
+
+        def cell(one: CellPlan) -> CellPlan:
+            return replace(one, task=task(one.task), start=None if one.start is None else cell(one.start))
+
+        tasks = {one.name: task(one) for one in self.tasks}
+        cells = tuple(replace(cell(one), task=tasks[one.task.name]) for one in self.cells)
+        return replace(self, tasks=tuple(tasks.values()), cells=cells, initials=tuple(map(cell, self.initials)))
 
 
 def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None) -> Plan:
@@ -166,7 +103,8 @@ def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None
         reason = tasks[0].refusal(suite.encoders[0].name)
         raise UsageError(f"nothing to run: {suite.encoders[0].name} on {tasks[0].name}: {reason}")
     plan = Plan(suite, out, tasks, tuple(cells), slugs)
-    return Plan(suite, out, tasks, tuple(_with_store(plan, cell) for cell in cells), slugs)
+    started, initials = with_starts([_with_store(plan, cell) for cell in cells], out, slugs)
+    return replace(plan, cells=started, initials=initials)
 
 
 def check_encoders(plan: Plan) -> None:
@@ -226,8 +164,8 @@ def _task(name: str, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dat
     source = recipe_for(name, (suite.data or {}).get("format"))
     values, where = read_recipe_file(source)
     if suite.data is not None:
-        values = {**values, "data": suite.data}
-    written = Recipe.from_values(values, suite.overrides, where=where)
+        values = {**values, "data": suite.data if "format" in suite.data else {**values.get("data", {}), **suite.data}}
+    written = _with_overrides(Recipe.from_values(values, suite.overrides, where=where), suite.overrides)
     data = written.data
     if not data:
         raise UsageError(f"{where} names no data; give --data")
@@ -239,6 +177,15 @@ def _task(name: str, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dat
         if split not in loaded[key]:
             raise DataError(f"the data has no split '{split}' (it has {', '.join(loaded[key])}): a comparison trains")
     return TaskPlan(slug(Path(name).stem if Path(name).is_file() else name), recipe, data, loaded[key])
+
+
+def _with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """What is changed in every recipe is also changed in the one that a recipe starts from."""
+    if recipe.init.recipe is None:
+        return recipe
+    further = [override for override in overrides if not override.startswith("init.")]
+    chosen = recipe.init.model_copy(update={"overrides": (*recipe.init.overrides, *further)})
+    return recipe.model_copy(update={"init": chosen})
 
 
 def _recipe(entry: EncoderEntry, task: TaskPlan, seed: int) -> Recipe:

@@ -10,10 +10,23 @@ import yaml
 
 from clipvil.compare import sections, wording
 from clipvil.compare.beside_section import beside_section
+from clipvil.compare.caption_gallery import PLACES_SAID
 from clipvil.compare.gallery_section import gallery_section
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Results, TaskInfo
 from clipvil.files import atomic_write
+
+ANSWERS_RULE = (
+    "Drawn by a fixed rule: records that all encoders answered are sorted by id and shuffled with seed 0, and the "
+    "first of each kind of outcome are shown, no picture twice. Answers are those of the lowest seed; the percentage "
+    "is the model's own confidence; an answer counts as right here when it earns at least half of the score."
+)
+CAPTIONS_RULE = (
+    f"Drawn by a fixed rule, not for being good: pictures at {PLACES_SAID} of all that every encoder captioned, in "
+    "the order of the reference's score, and again in the order of its lead over the best of the others; equal ones by "
+    "id, no picture twice. Captions are those of the lowest seed, each with its own score; the percentage is the "
+    "model's confidence (of a trained model, the geometric mean of its words' probabilities)."
+)
 
 
 def write_report(results: Results, path: str | Path) -> Path:
@@ -99,7 +112,7 @@ def _task_section(results: Results, task: TaskInfo, *, several: bool) -> Html:
         ("What it costs", sections.cost_section(results, task)),
         ("Where the encoders differ", sections.breakdown_section(results, task)),
         ("How the runs learned", sections.curve_section(results, task)),
-        ("What they answered", _with_rule(gallery_section(results, task, level=4 if several else 3))),
+        (task.kind.output, _with_rule(task, gallery_section(results, task, level=4 if several else 3))),
     ]  # fmt: skip
     shown = [el("section", el("h3" if several else "h2", title), block) for title, block in blocks if block]
     heading = el("h2", task.name, class_="task-name") if several else None
@@ -107,21 +120,15 @@ def _task_section(results: Results, task: TaskInfo, *, several: bool) -> Html:
 
 
 def _gain_section(results: Results) -> Html:
-    """What another model gains, where the comparison holds several on the same questions."""
+    """What another model gains, where the comparison holds several on the same questions or pictures."""
     tables = [sections.task_difference_table(results, a, b) for a, b in results.task_pairs()]
     return el("section", el("h2", "What another model gains"), *tables, class_="task") if tables else join()
 
 
-def _with_rule(gallery: Html | None) -> Html | None:
+def _with_rule(task: TaskInfo, gallery: Html | None) -> Html | None:
     if gallery is None:
         return None
-    rule = (
-        "Drawn by a fixed rule: records that all encoders answered are sorted by id and shuffled with seed 0, and the "
-        "first of each kind of outcome are shown, no picture twice. Answers are those of the lowest seed; the "
-        "percentage is the model's own confidence; an answer counts as right here when it earns at least half of the "
-        "score."
-    )
-    return join(el("p", rule, class_="caption"), gallery)
+    return join(el("p", CAPTIONS_RULE if task.kind.captions else ANSWERS_RULE, class_="caption"), gallery)
 
 
 def _method(results: Results) -> Html:
@@ -146,7 +153,8 @@ def _method(results: Results) -> Html:
 
 def _data(task: TaskInfo) -> Html:
     parts = [
-        f"{split}: {size:,} records" + (f", hash {task.fingerprints[split]}" if task.fingerprints.get(split) else "")
+        f"{split}: {size:,} {task.kind.records}"
+        + (f", hash {task.fingerprints[split]}" if task.fingerprints.get(split) else "")
         for split, size in task.sizes.items()
     ]
     metric = f"Scored by {task.metric}" + (f", mode {task.mode}" if task.mode else "")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from clipvil.compare.kinds import Kind, kind_of
 from clipvil.errors import DataError
 from clipvil.files import atomic_write_json
 
@@ -23,7 +24,10 @@ class _Model(BaseModel):
 
 
 class Interval(_Model):
-    """A mean on the metric's own scale (0 to 100) with its 95 % interval and the number of records behind it."""
+    """A mean on the metric's own scale (0 to 100; CIDEr-D can exceed it) with its 95 % interval.
+
+    `n` is the number of records behind it.
+    """
 
     value: float
     low: float
@@ -89,10 +93,18 @@ class TaskInfo(_Model):
     fingerprints: dict[str, str] = Field(default_factory=dict)
     """Data hash of each split."""
     sizes: dict[str, int] = Field(default_factory=dict)
-    """Records of each split, those that were left out among them."""
+    """What is scored one by one in each split (questions, for captions pictures), what was left out among them."""
     left_out: LeftOut | None = None
+    trains: bool = True
+    baseline: bool = False
+    """Whether it is a way without a model of its own, which the tasks scored alike are held against."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     """The recipe without encoder and seed, which are what the matrix varies."""
+
+    @property
+    def kind(self) -> Kind:
+        """What is said of it by its metric."""
+        return kind_of(self.metric)
 
 
 class SeedScore(_Model):
@@ -118,12 +130,13 @@ class Row(_Model):
     mean: Interval
     breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
     training_seconds: float | None = None
+    """Mean over the seeds, of these runs alone."""
+    seconds_before: float = 0.0
+    """Mean seconds of training of the runs that these started from."""
 
-    def answer_kinds(self) -> list[str]:
-        """The kinds of answers in the order in which VQA is always reported, unknown ones last."""
-        usual = ("yes/no", "number", "other")
-        found = self.breakdowns.get("answer_type", {})
-        return [kind for kind in usual if kind in found] + [kind for kind in found if kind not in usual]
+    def columns(self, kind: Kind) -> list[str]:
+        """The groups that tables show beside the score, in the order in which the metric is always reported."""
+        return kind.column_order(list(self.breakdowns.get(kind.columns, {})))
 
 
 class Curve(_Model):
@@ -202,7 +215,7 @@ class Reference(_Model):
 
 
 class GalleryAnswer(_Model):
-    """What one encoder answered, how sure it was (0..1), and the score it got (0..100)."""
+    """What one encoder answered, how sure it was (0..1), and the score it got on the metric's scale."""
 
     encoder: str
     answer: str
@@ -211,19 +224,24 @@ class GalleryAnswer(_Model):
 
 
 class GalleryEntry(_Model):
-    """One picture with its question and everybody's answers."""
+    """One picture with its question, where there is one, and everybody's answers or captions."""
 
     record_id: str
     image_id: str
     prompt: str
     references: list[Reference]
     answers: list[GalleryAnswer]
+    place: str = ""
+    """Where the picture stands in what it was chosen by, for captions."""
     thumbnail: str = ""
     """Base64 of a JPEG, empty where the picture could not be read again."""
 
 
 class GalleryGroup(_Model):
-    """Entries drawn from one kind of outcome; `share` is how often the kind occurs among `total` records."""
+    """Entries drawn from one kind of outcome; `share` is how often the kind occurs among `total` records.
+
+    Captions have no kinds of outcome: their entries stand at fixed places in an order of all, and `share` is 1.
+    """
 
     task: str
     split: str
@@ -246,6 +264,11 @@ class Cell(_Model):
     recipe_hash: str = ""
     seconds: float | None = None
     training_seconds: float | None = None
+    """Of this run alone, as `seconds` is; what it started from was trained before."""
+    starts_from: str = ""
+    """Path of the run of this comparison whose weights it started from; empty for fresh weights."""
+    seconds_before: float = 0.0
+    """Seconds of training of all that it started from."""
 
 
 class Results(_Model):
@@ -275,6 +298,8 @@ class Results(_Model):
     curves: list[Curve] = Field(default_factory=list)
     gallery: list[GalleryGroup] = Field(default_factory=list)
     cells: list[Cell] = Field(default_factory=list)
+    initial_runs: list[Cell] = Field(default_factory=list)
+    """Runs that cells started from and that have no row themselves; `task` is the recipe."""
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -347,10 +372,14 @@ class Results(_Model):
                 return pair
         return None
 
+    def beginning(self, cell: Cell) -> Cell | None:
+        """The run of this comparison that a cell started from, or None."""
+        return next((run for run in [*self.cells, *self.initial_runs] if run.path == cell.starts_from), None)
+
     @property
     def failures(self) -> list[Cell]:
-        """Cells that failed."""
-        return [cell for cell in self.cells if cell.status == "failed"]
+        """Cells that failed, and runs to start from that did."""
+        return [cell for cell in [*self.initial_runs, *self.cells] if cell.status == "failed"]
 
     @property
     def complete(self) -> bool:

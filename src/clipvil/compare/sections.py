@@ -18,7 +18,7 @@ _COSTS: tuple[tuple[str, str, Callable[[Costs, Row], float | None], Callable[[fl
     ("parameters", "parameters of the encoder", lambda costs, row: costs.parameters, wording.count),
     ("time", "milliseconds a picture (extraction)", lambda costs, row: _milliseconds(costs), wording.decimal),
     ("store", "bytes a picture in the feature store", lambda costs, row: costs.store_bytes, wording.size),
-    ("training", "seconds of training, mean of the seeds", lambda costs, row: row.training_seconds, wording.duration),
+    ("training", "seconds of training, mean of the seeds", lambda costs, row: _training(row), wording.duration),
 )
 
 
@@ -38,20 +38,22 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     rows = results.ranked(task.name, task.splits[0])
     everything = [row for row in results.rows if row.task == task.name]
     domain = padded([bound for row in everything for bound in (row.mean.low, row.mean.high)], share=0.03)
-    kinds = rows[0].answer_kinds()
+    kinds = rows[0].columns(task.kind)
     head = [_th("Encoder")]
     for split in task.splits:
         head.append(_th(split, colspan=2, class_="split"))
     head += [_th(kind, class_="num") for kind in kinds]
     body = [_score_row(results, task, row, domain, kinds) for row in rows]
     unit = "accuracy, per cent" if wording.unit(task) else task.metric
+    if task.kind.captions:
+        unit += " times 100, as papers print it (it can exceed 100)"
     seeds = max(len(row.per_seed) for row in rows)
     runs = "Thin ticks are the single seeds. " if seeds > 1 else ""
     caption = join(
         el("strong", "Scores. "),
         f"{unit[:1].upper()}{unit[1:]}; {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'} with its 95 % interval "
         f"(bootstrap over pictures). {runs}",
-        f"All drawings share one axis. {', '.join(kinds)}: the {task.splits[0]} split by kind of answer."
+        f"All drawings share one axis. {', '.join(kinds)}: the {task.splits[0]} split {task.kind.columns_note}."
         if kinds
         else "All drawings share one axis.",
     )
@@ -119,7 +121,8 @@ def task_difference_table(results: Results, a: str, b: str) -> Html:
     first, second = (wording.task_title(results.task(name)) for name in (a, b))
     caption = join(
         el("strong", f"{first} minus {second}. "),
-        "Points, on the same features and questions: paired bootstrap clustered by picture, 95 % interval, p of no "
+        f"Points, on the same features and {results.task(a).kind.records}: paired bootstrap clustered by picture, "
+        "95 % interval, p of no "
         "difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
     )
     return _table(caption, head, body, "differences")
@@ -179,10 +182,12 @@ def breakdown_section(results: Results, task: TaskInfo) -> Html | None:
 def _breakdown(results: Results, task: TaskInfo, split: str) -> Html | None:
     """A dot plot of the groups where encoders differ most, and all groups as a table."""
     rows = results.ranked(task.name, split)
-    heading = next((h for h in ("question_type", "answer_type") if any(h in row.breakdowns for row in rows)), None)
+    heading = next(
+        (h for h in ("question_type", "answer_type", "domain") if any(h in row.breakdowns for row in rows)), None
+    )
     if heading is None:
         return None
-    groups = _groups(results, rows, heading)
+    groups = _groups(results, rows, heading, task.kind.records)
     shown = groups[:_MOST_GROUPS]
     title = f"{task.name}: score on {split} by {heading.replace('_', ' ')}"
     drawn = [plots.dot_rows(shown, width=width, title=title, unit=wording.unit(task)) for width in (WIDE, NARROW)]
@@ -197,7 +202,7 @@ def _breakdown(results: Results, task: TaskInfo, split: str) -> Html | None:
     return join(figure, _breakdown_table(groups, [row.encoder for row in rows]))
 
 
-def _groups(results: Results, rows: Sequence[Row], heading: str) -> list[plots.Group]:
+def _groups(results: Results, rows: Sequence[Row], heading: str, records: str) -> list[plots.Group]:
     """The groups of a breakdown, those first on which the encoders (not the floor) lie furthest apart."""
     colours = palette(results)
     groups = []
@@ -206,7 +211,7 @@ def _groups(results: Results, rows: Sequence[Row], heading: str) -> list[plots.G
         values = [(row, item) for row, item in found if item is not None]
         seeing = [item.value for row, item in values if not results.encoder(row.encoder).floor] or [0.0]
         drawn = tuple((colours[row.encoder], _from_interval(item)) for row, item in values)
-        note = f"{values[0][1].n} questions" if values else ""
+        note = f"{values[0][1].n} {records}" if values else ""
         groups.append((max(seeing) - min(seeing), plots.Group(group or "(none)", note, drawn)))
     return [group for _, group in sorted(groups, key=lambda pair: (-pair[0], pair[1].label))]
 
@@ -233,7 +238,7 @@ def curve_section(results: Results, task: TaskInfo) -> Html | None:
 def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, float], kinds: Sequence[str]) -> Html:
     encoder = results.encoder(row.encoder)
     series = palette(results)[row.encoder]
-    cells = [el("th", _name(series), el("small", "sees no picture") if encoder.floor else None, scope="row")]
+    cells = [el("th", _name(series), el("small", task.kind.floor_note) if encoder.floor else None, scope="row")]
     for split in task.splits:
         there = results.row(task.name, split, row.encoder)
         if there is None:
@@ -242,7 +247,7 @@ def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, 
         cells.append(el("td", plots.interval_bar(series, _estimate(there), domain), class_="drawn", data_label=split))
         cells.append(el("td", _figures(there.mean.value, there.mean.low, there.mean.high), class_="num wide-num"))
     for kind in kinds:
-        item = row.breakdowns.get("answer_type", {}).get(kind)
+        item = row.breakdowns.get(task.kind.columns, {}).get(kind)
         cells.append(el("td", wording.score(item.value) if item else "\u2013", class_="num", data_label=kind))
     return el("tr", *cells, class_="floor-row" if encoder.floor else None)
 
@@ -285,7 +290,7 @@ def _cost_table(results: Results, rows: Sequence[Row], colours: dict[str, plots.
             wording.decimal(costs.gflops),
             wording.decimal(costs.pictures_per_second),
             wording.size(costs.store_bytes),
-            wording.duration(row.training_seconds),
+            _trained(row),
         )
         cells = [el("td", v, class_="num", data_label=n) for v, n in zip(values, names[1:], strict=True)]
         body.append(el("tr", el("th", _name(colours[row.encoder]), scope="row"), *cells))
@@ -294,7 +299,12 @@ def _cost_table(results: Results, rows: Sequence[Row], colours: dict[str, plots.
     caption = join(
         el("strong", "Costs. "),
         f"Measured{where}. Pictures a second are those of the whole extraction (decode, encode, write), once per "
-        "encoder; training is the task model on stored features.",
+        "encoder; training is the task model on stored features"
+        + (
+            ", the run that it starts from included, though several may share it."
+            if any(row.seconds_before for row in rows)
+            else "."
+        ),
     )
     return _table(caption, head, body, "costs")
 
@@ -386,12 +396,24 @@ def _from_interval(item: Interval) -> plots.Estimate:
     return plots.Estimate(item.value, item.low, item.high)
 
 
+def _training(row: Row) -> float | None:
+    """Seconds of training, with those of the runs that it started from: what such a model costs in all."""
+    return None if row.training_seconds is None else row.training_seconds + row.seconds_before
+
+
+def _trained(row: Row) -> Html | str:
+    whole = wording.duration(_training(row))
+    if not row.seconds_before:
+        return whole
+    return join(whole, el("small", f"{wording.duration(row.seconds_before)} of it before"))
+
+
 def _milliseconds(costs: Costs) -> float | None:
     return 1000 / costs.pictures_per_second if costs.pictures_per_second else None
 
 
 def _y_label(task: TaskInfo, split: str) -> str:
-    return f"{split} accuracy, %" if wording.unit(task) else f"{split} {task.metric}"
+    return f"{split} {task.kind.name(task.metric)}"
 
 
 def _equals(p: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clipvil.compare.plan import CellPlan, Plan
+from clipvil.compare.cell_plan import CellPlan
+from clipvil.compare.plan import Plan
 from clipvil.compare.results import Costs, EncoderRow
 from clipvil.compare.suite import BLIND, EncoderEntry
 from clipvil.features.base import FeatureSource

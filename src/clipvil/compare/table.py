@@ -34,7 +34,7 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
     if not rows:
         return f"{task.name}: no run has finished"
     seeds = wording.plural(max(len(row.per_seed) for row in rows), "seed")
-    metric = "accuracy, %" if wording.unit(task) else task.metric
+    metric = task.kind.name(task.metric)
     title = f"{task.name} ({metric}, 95 % intervals, {seeds}, n = {rows[0].mean.n})"
     names = [row.encoder for row in rows]
     scores, costs = _scores(results, task, rows), [[v.replace("\u2013", "-") for v in _costs(results, r)] for r in rows]
@@ -51,18 +51,18 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
 
 
 def _score_heads(task: TaskInfo, rows: Sequence[Row]) -> list[str]:
-    return [*task.splits, *rows[0].answer_kinds()]
+    return [*task.splits, *rows[0].columns(task.kind)]
 
 
 def _scores(results: Results, task: TaskInfo, rows: Sequence[Row]) -> list[list[str]]:
-    kinds = rows[0].answer_kinds()
+    kinds = rows[0].columns(task.kind)
     out = []
     for row in rows:
         cells = [wording.interval(row.mean)]
         for split in task.splits[1:]:
             there = results.row(task.name, split, row.encoder)
             cells.append(wording.score(there.mean.value) if there else "-")
-        groups = row.breakdowns.get("answer_type", {})
+        groups = row.breakdowns.get(task.kind.columns, {})
         cells += [wording.score(groups[kind].value) if kind in groups else "-" for kind in kinds]
         out.append([cell.replace(wording.MINUS, "-") for cell in cells])
     return out
@@ -100,8 +100,18 @@ def _beside(group: SideBySide, colour: bool) -> str:
         cells = [wording.interval(first) if first else "-", *(wording.score(o.value) if o else "-" for o in others)]
         cells += [wording.score(way.kinds[kind].value) if kind in way.kinds else "-" for kind in group.kinds]
         rows.append([way.title, *(cell.replace(wording.MINUS, "-") for cell in cells)])
-    title = "side by side: every way of answering the same questions"
-    return "\n".join([title, "", _draw(["answered by", *group.splits, *group.kinds], rows, colour)])
+    title = f"side by side: every way of {group.tasks[0].kind.ways}"
+    return "\n".join(
+        [
+            title,
+            "",
+            _draw(
+                ["captioned by" if group.tasks[0].kind.captions else "answered by", *group.splits, *group.kinds],
+                rows,
+                colour,
+            ),
+        ]
+    )
 
 
 def _gains(results: Results, a: str, b: str) -> str:

@@ -72,7 +72,12 @@ def duration(seconds: float | None) -> str:
 
 def unit(task: TaskInfo) -> str:
     """The unit behind a score: per cent for accuracies, nothing for other metrics."""
-    return " %" if "acc" in task.metric.lower() else ""
+    return task.kind.unit
+
+
+def metric_name(task: TaskInfo) -> str:
+    """The metric before a colon or in a sentence: `accuracy`, `CIDEr-D`."""
+    return task.kind.name(task.metric).partition(",")[0]
 
 
 def plural(n: int, word: str) -> str:
@@ -164,7 +169,8 @@ def shift_finding(results: Results, task: TaskInfo) -> str:
 
 
 def _lead(results: Results, task: TaskInfo, split: str, best: Row, rest: list[Row]) -> str:
-    text = f"{best.encoder} scores {interval(best.mean, unit(task))} on the {split} split"
+    by = f" by {task.metric}" if not unit(task) and task.metric else ""
+    text = f"{best.encoder} scores {interval(best.mean, unit(task))}{by} on the {split} split"
     if not rest:
         return text
     pair = results.difference(task.name, split, best.encoder, rest[0].encoder)
@@ -194,12 +200,12 @@ def _above_floor(results: Results, task: TaskInfo, split: str, best: Row, floor:
         return ""
     if not pair.significant:
         return (
-            f"it is not distinguishable from {floor.encoder}, which sees no picture "
+            f"it is not distinguishable from {floor.encoder}, which {task.kind.floor} "
             f"(difference {signed(pair.value)} {bounds(pair.low, pair.high)})"
         )
     side = "above" if pair.value > 0 else "below"
     shown = pair if pair.value > 0 else pair.flipped()
     return (
         f"that is {score(shown.value)} points {side} {floor.encoder} {bounds(shown.low, shown.high)}, "
-        f"which sees no picture"
+        f"which {task.kind.floor}"
     )

@@ -37,12 +37,14 @@ def main() -> None:
     # come out differently if a file changed meanwhile.
     plan = make_plan(Suite.from_values(start["suite"]), Path(start["out"]), start["contents"])
     plan = plan.leaving_out(start["left_out"])
-    cells = {cell.path: cell for cell in plan.cells}
+    cells = {cell.path: cell for cell in plan.runs()}
     while True:
         path = lines.get()["cell"]
         error = None
         try:
-            run_cell(cells[path], plan.out, stored_features(cells[path], plan), quiet=True)
+            cell = cells[path]
+            features = stored_features(cell, plan)
+            run_cell(cell, plan.out, features, keep=plan.keeps_checkpoints(cell), quiet=True)
         except Exception as problem:
             error = one_line(problem)
         answers.write(json.dumps({"cell": path, "error": error}) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -19,8 +20,14 @@ class Sizes:
 
     settings: Mapping[str, Any]
     words: int
-    answers: int
+    answers: int | None
+    """None: the model has no answers."""
     channels: int
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Rows of each table that a vocabulary must fit, by the name that `build` takes it under."""
+        return {"words": self.words} | ({} if self.answers is None else {"answers": self.answers})
 
 
 class Source(Protocol):
@@ -45,8 +52,24 @@ class Source(Protocol):
         """What the checkpoint calls our parameter or buffer `name`."""
         ...
 
-    def build(self, settings: Mapping[str, Any], *, words: int, answers: int, channels: int) -> nn.Module:
-        """The model of these settings."""
+    def build(self, settings: Mapping[str, Any], *args: Any, **sizes: Any) -> nn.Module:
+        """The model of these settings; `sizes` are those of `Sizes.tables`, and channels."""
+        ...
+
+
+class Release(Source, Protocol):
+    """A source that `convert` makes a run of: it also knows the task and the vocabularies that go with the weights."""
+
+    TASK: str
+    """Name of the task whose model it is."""
+    VOCABULARIES: str
+    """The options that name its vocabularies, in words for messages."""
+
+    def assets(self, sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
+        """What the task restores, read from the vocabularies of the release; None where they are not given.
+
+        Raises UsageError for one that is missing or superfluous, DataError for one that does not fit the weights.
+        """
         ...
 
 
@@ -99,8 +122,7 @@ class Conversion:
             "complete": self.complete,
             "model": self.settings,
             "assumed": self.assumed,
-            "words": self.sizes.words,
-            "answers": self.sizes.answers,
+            **self.sizes.tables,
             "channels": self.sizes.channels,
             "used": self.used,
             "dropped": self.dropped,
@@ -126,7 +148,7 @@ def translate(kind: Source, state: Mapping[str, Tensor], options: Mapping[str, A
     out = Conversion(settings, sizes)
     # Without memory: only names and shapes are asked for.
     with torch.device("meta"):
-        model = kind.build(settings, words=sizes.words, answers=sizes.answers, channels=sizes.channels)
+        model = kind.build(settings, **sizes.tables, channels=sizes.channels)
     out.assumed = {name: getattr(model.config, name) for name in kind.OPTIONS}
     for name, own in model.state_dict().items():
         _take(out, kind.source_name(name), name, own, state)
@@ -165,6 +187,6 @@ def loaded(kind: Source, conversion: Conversion) -> nn.Module:
     if not conversion.complete:
         raise CheckpointError(f"the {kind.TITLE} does not fit: {conversion.problem()} ({conversion.counts()})")
     sizes = conversion.sizes
-    model = kind.build(conversion.settings, words=sizes.words, answers=sizes.answers, channels=sizes.channels)
+    model = kind.build(conversion.settings, **sizes.tables, channels=sizes.channels)
     model.load_state_dict(conversion.state)
     return model

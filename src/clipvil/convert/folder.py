@@ -1,9 +1,9 @@
-"""`convert`: a released checkpoint becomes a folder that answers questions like a run that was trained here.
+"""`convert`: a released checkpoint becomes a folder that is used like a run that was trained here.
 
 conversion.json     every key of the checkpoint: used, dropped (and why), missing, misshapen, unknown
 recipe.yaml         the recipe given, its model section replaced by what the checkpoint is
 best.safetensors    the weights under our names, float32
-assets.json         the vocabularies; absent until both were given
+assets.json         the vocabularies; absent until all were given
 result.json         as of a run, without scores; its encoder has no fingerprint, for the checkpoint tells none
 """
 
@@ -11,23 +11,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clipvil.convert.base import Conversion, loaded, translate
+from clipvil.convert.base import Conversion, Release, loaded, translate
 from clipvil.convert.checkpoint_file import CheckpointFile, read_checkpoint
 from clipvil.convert.registry import source
 from clipvil.encoders.base import EncoderSpec
 from clipvil.environment import package_versions
-from clipvil.errors import CheckpointError, DataError, UsageError
+from clipvil.errors import CheckpointError, UsageError
 from clipvil.files import atomic_write_json
 from clipvil.training.checkpoint import save_weights
 from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA
 from clipvil.training.run_files import write_text
-
-if TYPE_CHECKING:
-    from clipvil.text.answers import AnswerVocabulary
-    from clipvil.text.vocabulary import Vocabulary
 
 REPORT = "conversion.json"
 
@@ -44,8 +40,8 @@ def convert(
     """Translate a checkpoint and write the folder; returns the account of its keys.
 
     `name` is the source, `recipe` says encoder, resize policy and data, and in its `model` section what no shape tells
-    (heads, padding). `words` and `answers` are MMF's text files, one word or answer a line; without both the folder
-    holds the weights but cannot be asked.
+    (heads, padding). `words` and `answers` are the vocabularies that the source's own release has (see its `assets`);
+    without them the folder holds the weights but cannot be asked.
 
     Raises:
         UsageError: an unknown source, a recipe of another task, or `out` already holds a run.
@@ -54,8 +50,8 @@ def convert(
         DataError: a vocabulary that cannot be read or has not as many rows as the weights.
     """
     kind, out = source(name), Path(out)
-    if recipe.task != "vqa":
-        raise UsageError(f"{name} answers questions, the recipe is for the task {recipe.task}")
+    if recipe.task != kind.TASK:
+        raise UsageError(f"{name} is for the task {kind.TASK}, the recipe for the task {recipe.task}")
     if (out / "recipe.yaml").exists():
         raise UsageError(f"{out}: holds a run already; choose another --out")
     read = read_checkpoint(file)
@@ -63,9 +59,9 @@ def convert(
         found = translate(kind, read.tensors, _untold(recipe, kind.MODEL))
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
-    tables = _vocabularies(found, words, answers)
+    assets = kind.assets(found.sizes, words, answers)
     out.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(out / REPORT, _report(file, name, read, found))
+    atomic_write_json(out / REPORT, _report(file, name, kind, read, found))
     if not found.complete:
         raise CheckpointError(
             f"{file}: does not fit the {kind.TITLE}: {found.problem()} ({found.counts()}); all keys are in "
@@ -75,9 +71,8 @@ def convert(
     recipe = recipe.model_copy(update={"model": found.settings})
     save_weights(out / "best.safetensors", model)
     spec = EncoderSpec(recipe.encoder.name, "", found.sizes.channels)
-    if tables is not None:
-        task = {"words": tables[0].to_json(), "answers": tables[1].to_json()}
-        atomic_write_json(out / "assets.json", {"task": task, "encoder": asdict(spec), "data": {}})
+    if assets is not None:
+        atomic_write_json(out / "assets.json", {"task": assets, "encoder": asdict(spec), "data": {}})
     parameters = sum(parameter.numel() for parameter in model.parameters())
     atomic_write_json(out / "result.json", _result(recipe, spec, parameters))
     # Last: from here on the folder is a run.
@@ -91,38 +86,10 @@ def _untold(recipe: Recipe, model: str) -> dict[str, Any]:
     return settings if settings.pop("name", model) == model else {}
 
 
-def _vocabularies(
-    found: Conversion, words: str | Path | None, answers: str | Path | None
-) -> tuple[Vocabulary, AnswerVocabulary] | None:
-    from clipvil.text.answers import UNKNOWN_ANSWER, AnswerVocabulary
-    from clipvil.text.vocabulary import Vocabulary
-
-    if words is None and answers is None:
-        return None
-    if words is None or answers is None:
-        raise UsageError("give both --words and --answers, or neither")
-    vocabulary, classes = Vocabulary.load(words), AnswerVocabulary.load(answers)
-    if len(vocabulary) != found.sizes.words:
-        raise DataError(
-            f"gives {len(vocabulary)} rows with the four special ones, the checkpoint's word table has "
-            f"{found.sizes.words}",
-            file=words,
-            fix="give the vocabulary that the model was trained with",
-        )
-    first = next(line.strip() for line in Path(answers).read_text(encoding="utf-8-sig").splitlines() if line.strip())
-    if first != UNKNOWN_ANSWER or len(classes) != found.sizes.answers:
-        raise DataError(
-            f"gives {len(classes)} classes beginning with {first!r}; the checkpoint has {found.sizes.answers}, the "
-            f"first of them {UNKNOWN_ANSWER}",
-            file=answers,
-            fix="give the answers file that the model was trained with",
-        )
-    return vocabulary, classes
-
-
-def _report(file: str | Path, name: str, read: CheckpointFile, found: Conversion) -> dict[str, Any]:
+def _report(file: str | Path, name: str, kind: Release, read: CheckpointFile, found: Conversion) -> dict[str, Any]:
     return {
         "source": name,
+        "vocabularies": kind.VOCABULARIES,
         "file": Path(file).name,
         "wrapper": read.wrapper,
         "beside the state dict, dropped": list(read.beside),

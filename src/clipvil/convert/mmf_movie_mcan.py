@@ -10,11 +10,25 @@ from typing import Any, cast
 from torch import Tensor
 
 from clipvil.convert.base import Sizes, Source, loaded, translate
+from clipvil.convert.mmf_vocabularies import VOCABULARIES, assets
 from clipvil.models.movie_mcan import MovieMcan, build
 
-__all__ = ["DROPPED", "MODEL", "OPTIONS", "PRESET", "TITLE", "build", "from_mmf", "sizes", "source_name"]
+__all__ = [
+    "DROPPED",
+    "MODEL",
+    "OPTIONS",
+    "PRESET",
+    "TASK",
+    "TITLE",
+    "VOCABULARIES",
+    "assets",
+    "build",
+    "from_mmf",
+    "sizes",
+    "source_name",
+]
 
-MODEL, PRESET, TITLE = "movie_mcan", "published", "MoVie+MCAN checkpoint of MMF"
+TASK, MODEL, PRESET, TITLE = "vqa", "movie_mcan", "published", "MoVie+MCAN checkpoint of MMF"
 OPTIONS = ("heads", "dropout", "padding", "padded_side")
 _TEXT, _IMAGE = "text_embeddings.module.", "image_feature_embeddings_list."
 _FUSION = "image_text_multi_modal_combine_layer."

@@ -9,11 +9,25 @@ from typing import cast
 from torch import Tensor
 
 from clipvil.convert.base import Sizes, Source, loaded, translate
+from clipvil.convert.mmf_vocabularies import VOCABULARIES, assets
 from clipvil.models.pythia import Pythia, build
 
-__all__ = ["DROPPED", "MODEL", "OPTIONS", "PRESET", "TITLE", "build", "from_mmf", "sizes", "source_name"]
+__all__ = [
+    "DROPPED",
+    "MODEL",
+    "OPTIONS",
+    "PRESET",
+    "TASK",
+    "TITLE",
+    "VOCABULARIES",
+    "assets",
+    "build",
+    "from_mmf",
+    "sizes",
+    "source_name",
+]
 
-MODEL, PRESET, TITLE = "pythia", "published", "Pythia checkpoint of MMF"
+TASK, MODEL, PRESET, TITLE = "vqa", "pythia", "published", "Pythia checkpoint of MMF"
 OPTIONS = ("text_mask", "dropout")
 DROPPED: Sequence[tuple[str, str]] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,12 +64,27 @@ class Scores:
         }
 
 
+@dataclass(frozen=True)
+class InitialRun:
+    """A finished run that another one starts from: the task it was of, that task's assets, and the files it left."""
+
+    task: str
+    assets: Mapping[str, Any]
+    """What the task's `assets()` was."""
+    recipe: Mapping[str, Any]
+    """Plain values, every default written out."""
+    weights: Path
+    """A safetensors file of the model's state."""
+
+
 class Task(Protocol):
     """One task. A task object is made for one run; `prepare` learns vocabularies from the training records.
 
-    `records` are of the one record type that the task names; `model` is what `build` returned. What only some tasks
-    have is not asked of all: `trains = False` (see `trains`), `order` (see `reading_order`), `estimate`
-    (see `estimate`) and `refuses` (see `refusal`).
+    `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
+    returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
+    `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
+    `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
+    what it can of a run of another task.
     """
 
     name: str
@@ -116,6 +131,51 @@ class Task(Protocol):
 def trains(task: Task) -> bool:
     """Whether the task has anything to train. One that says `trains = False` is built and judged at once."""
     return bool(getattr(task, "trains", True))
+
+
+def units(task: Task, records: Sequence[Any]) -> Sequence[Any]:
+    """What the task trains on and predicts, made from the records of a split (its `units(records)`).
+
+    For most tasks the records themselves; for captioning a picture with all its captions.
+    """
+    own = getattr(task, "units", None)
+    return records if own is None else cast("Sequence[Any]", own(records))
+
+
+def prepare_training(task: Task, train: Sequence[Any]) -> None:
+    """Let a task learn what only training needs, after `prepare` or `restore` (its `prepare_training(train)`)."""
+    own = getattr(task, "prepare_training", None)
+    if own is not None:
+        own(train)
+
+
+def at_epoch(task: Task, epoch: float) -> None:
+    """Tell a task that wants to know how many epochs were seen before this step (its `at_epoch(epoch)`)."""
+    own = getattr(task, "at_epoch", None)
+    if own is not None:
+        own(epoch)
+
+
+def light(task: Task) -> Task:
+    """The task as it judges while it trains: its `light()`, which is cheaper than the last judgement, or itself."""
+    own = getattr(task, "light", None)
+    return task if own is None else cast(Task, own())
+
+
+def continue_from(task: Task, initial: InitialRun, train: Sequence[Any]) -> None:
+    """Make the task what it was in the run that this one starts from, in the place of `prepare`.
+
+    A task's own `continue_from(initial, train)` may also learn from the training records, or take what it knows from a
+    run of another task. By default the assets of a run of the same task are restored, and after a run of another task
+    the task is prepared anew.
+    """
+    own = getattr(task, "continue_from", None)
+    if own is not None:
+        own(initial, train)
+    elif initial.task == task.name:
+        task.restore(initial.assets)
+    else:
+        task.prepare(train)
 
 
 def refusal(task: Task, encoder: str) -> str:

@@ -16,7 +16,12 @@ from clipvil.tasks.base import Task
 
 GROUP = "clipvil.tasks"
 # Name -> module:class. A table and not imports, so that a task loads only what it needs.
-_TASKS = {"vqa": "clipvil.tasks.vqa:Vqa", "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa"}
+_TASKS = {
+    "vqa": "clipvil.tasks.vqa:Vqa",
+    "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa",
+    "captioning": "clipvil.tasks.captioning:Captioning",
+    "retrieval_captioning": "clipvil.tasks.retrieval_captioning:RetrievalCaptioning",
+}
 _registered: dict[str, Callable[[Mapping[str, Any]], Task]] = {}
 
 

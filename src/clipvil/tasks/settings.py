@@ -16,7 +16,7 @@ def read_settings(kind: type[T], settings: Mapping[str, Any], task: str) -> T:
     """An instance of the dataclass `kind`, whose fields have defaults.
 
     Raises RecipeError for an unknown key (with the nearest right one) and for a value of another type than the default
-    (a default of None stands for text).
+    (a default of None stands for text, and a whole number will do for a fraction).
     """
     known = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key, value in settings.items():
@@ -24,8 +24,9 @@ def read_settings(kind: type[T], settings: Mapping[str, Any], task: str) -> T:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"
             raise RecipeError(f"unknown key 'task_settings.{key}' for the task {task}{hint}")
-        expected = int if isinstance(known[key], int) else str
-        if value is not None and type(value) is not expected:
+        expected = str if known[key] is None else type(known[key])
+        fits = type(value) is expected or (expected is float and type(value) is int)
+        if not fits and not (value is None and known[key] is None):
             raise RecipeError(f"'task_settings.{key}' must be {expected.__name__}, not {type(value).__name__}")
     return kind(**settings)
 

@@ -79,7 +79,12 @@ class CaptionVocabulary:
 
     @classmethod
     def from_json(cls, value: Any, *, file: str | Path | None = None) -> CaptionVocabulary:
-        """Take back what `to_json` returned. Raises DataError for anything else."""
+        """Take back what `to_json` returned, or the published JSON (`ix_to_word` from "1" on, "UNK" last).
+
+        Raises DataError for anything else.
+        """
+        if isinstance(value, dict) and "ix_to_word" in value:
+            value = _published(value["ix_to_word"], file)
         words = value.get("words") if isinstance(value, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError("a vocabulary must be an object with a list of strings under 'words'", file=file)
@@ -94,9 +99,21 @@ class CaptionVocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> CaptionVocabulary:
-        """Read what `save` wrote. Raises DataError for anything else."""
+        """Read what `save` wrote, or the published JSON. Raises DataError for anything else."""
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"cannot read the vocabulary ({error})", file=path) from None
         return cls.from_json(value, file=path)
+
+
+def _published(table: Any, file: str | Path | None) -> dict[str, Any]:
+    """What `to_json` would give of the published `ix_to_word`, an object of words by their row."""
+    rows = [str(row) for row in range(1, len(table) + 1)] if isinstance(table, dict) else []
+    if not rows or table.keys() != set(rows):
+        raise DataError('must be an object of words under the keys "1", "2", ...', file=file, field="ix_to_word")
+    words = [table[row] for row in rows]
+    if UNKNOWN in words[:-1]:
+        raise DataError(f"{UNKNOWN} must be the last word", file=file, field="ix_to_word")
+    unknown = words[-1] == UNKNOWN
+    return {"words": words[:-1] if unknown else words, "unknown": unknown}

@@ -31,7 +31,8 @@ from clipvil.files import atomic_write, fsync_folder
 
 SCHEMA = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
-_FILES = ("model.safetensors", "optimiser.safetensors")
+WEIGHTS, OPTIMISER = "model.safetensors", "optimiser.safetensors"
+_FILES = (WEIGHTS, OPTIMISER)
 
 
 class Checkpoints:
@@ -76,7 +77,7 @@ class Checkpoints:
             digests = {}
             for name in _FILES:
                 _fsync_file(temporary / name)
-                digests[name] = _sha256(temporary / name)
+                digests[name] = sha256(temporary / name)
             content = {"schema": SCHEMA, "step": step, **state, "sha256": digests}
             with atomic_write(temporary / "state.json") as stream:
                 stream.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode())
@@ -110,7 +111,7 @@ class Checkpoints:
         for name, digest in digests.items():
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder}: {name} is missing")
-            if _sha256(folder / name) != digest:
+            if sha256(folder / name) != digest:
                 raise CheckpointError(f"{folder}: {name} is damaged, its checksum is not the one written with it")
         return state
 
@@ -147,7 +148,7 @@ class Checkpoints:
         """
         load_weights(self.path(step) / _FILES[0], model)
         if optimiser is not None:
-            _load_optimiser(self.path(step) / _FILES[1], model, optimiser)
+            load_optimiser(self.path(step) / _FILES[1], model, optimiser)
 
     def _prune(self, best_step: int | None) -> None:
         steps = self.steps()
@@ -205,7 +206,12 @@ def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dic
     )
 
 
-def _load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Put the state of a safetensors file into an optimiser of the model's parameters.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or the state of a parameter that the model does not have.
+    """
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -237,7 +243,8 @@ def _separate(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return out
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

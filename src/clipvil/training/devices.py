@@ -32,6 +32,15 @@ def create_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     return accelerator
 
 
+def finish(accelerator: Accelerator, *, more: bool = False) -> None:
+    """Close the trackers of a run, and let the processes part; not where `more` runs of theirs follow."""
+    if not more:
+        accelerator.end_training()
+        return
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def best_device() -> str:
     """Where one process evaluates: the first GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"

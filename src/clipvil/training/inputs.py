@@ -300,7 +300,7 @@ def overlap(train: Sequence[Any], other: Sequence[Any]) -> dict[str, int]:
 
 def is_labelled(records: Sequence[Any]) -> bool:
     """Whether the records can be scored: some official test sets come without answers."""
-    for name in ("answers", "label", "answer_label"):
+    for name in ("answers", "label", "answer_label", "told", "caption"):
         if records and hasattr(records[0], name):
             return any(getattr(record, name) not in ((), "", None) for record in records)
     return True

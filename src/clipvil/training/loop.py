@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.progress import Progress, progress
-from clipvil.tasks.base import Scores, Task
+from clipvil.tasks.base import Scores, Task, at_epoch
 from clipvil.training.checkpoint import Checkpoints
 from clipvil.training.evaluation import autocast
 from clipvil.training.loader import StepDataset, to_device, training_batches
@@ -170,6 +170,7 @@ class Loop:
         seed_everything(self.recipe.seed, "step", position.step, self.accelerator.process_index)
         rate = self.recipe.optimiser.lr * learning_rate_factor(self.recipe.schedule, position.step)
         set_learning_rate(self.optimiser, rate)
+        at_epoch(self.task, self.sampler.epoch(position.step))
         self.optimiser.zero_grad(set_to_none=True)
         with autocast(device, self.recipe.training.mixed_precision):
             loss = self.task.loss(self.wrapped, to_device(batch, device))
@@ -177,9 +178,11 @@ class Loop:
         value = float(self.accelerator.reduce(loss.detach().float(), reduction="mean"))
         self._check_finite("loss", value, rate)
         self.accelerator.backward(loss)
-        limit = self.recipe.training.grad_clip or math.inf
+        limit, most = self.recipe.training.grad_clip or math.inf, self.recipe.training.grad_clip_value
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self._check_finite("gradient norm", norm, rate)
+        if most is not None:
+            nn.utils.clip_grad_value_(self.model.parameters(), most)
         self.optimiser.step()
         position.step += 1
         position.logged["loss"] += value

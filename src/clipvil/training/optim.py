@@ -32,7 +32,13 @@ def learning_rate_factor(schedule: ScheduleChoice, step: int) -> float:
       steps from 0.2, then x0.1 at 15k, 18k, 20k and 21k);
     - cosine: half a cosine from 1 at the end of the warm-up to `final` at `steps`;
     - constant: 1.
+
+    noam is a schedule by itself (Vaswani et al. 2017): d_model^-0.5 * min(n^-0.5, n * warmup_steps^-1.5) for the n-th
+    update, n from 1 on. The learning rate that it is multiplied by is the published "factor", 1.
     """
+    if schedule.name == "noam":
+        update = step + 1
+        return float(schedule.d_model**-0.5 * min(update**-0.5, update * schedule.warmup_steps**-1.5))
     if step < schedule.warmup_steps:
         share = step / schedule.warmup_steps
         return schedule.warmup_from * (1 - share) + share

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from clipvil.tasks.base import Prediction
 
@@ -16,26 +17,73 @@ def partial_path(run: Path, split: str) -> Path:
     return run / f"partial_{split}.jsonl"
 
 
-class PartialPredictions:
-    """A file of finished batches, one a line, appended to and thrown away when all is done.
+class KeyedLog:
+    """A file of JSON lines, appended to while long work goes on, and taken up by whoever goes on with the same work.
 
-    `key` says what is being predicted by what; a file of another key is begun anew. A line that was being written when
-    the process died is dropped. Numbers come back to the last bit.
+    `key` says what is being done with what; a file of another key is begun anew. `take` is called with every whole line
+    that is there, in order, and raises ValueError, TypeError or KeyError for one that it cannot use: from there on, and
+    from a line on that was being written when the process died, everything is dropped.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, take: Callable[[Any], None]) -> None:
         self.path, self.key = path, key
-        self.done: dict[int, list[Prediction]] = {}
-        end = self._read()
+        end = self._read(take)
         self._stream = path.open("r+b" if end else "wb")
         self._stream.truncate(end)
         self._stream.seek(end)
         if not end:
-            self._line({"key": key})
+            self.add({"key": key})
+
+    def add(self, value: object) -> None:
+        """Append a line; it is on the disk when this returns."""
+        self._stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def lines(self) -> Iterator[Any]:
+        """What was added so far, read again from the disk, the key left out."""
+        with self.path.open("rb") as stream:
+            next(stream)
+            for line in stream:
+                yield json.loads(line)
+
+    def close(self) -> None:
+        """Close the file; nothing can be added afterwards."""
+        self._stream.close()
+
+    def _read(self, take: Callable[[Any], None]) -> int:
+        """Take in what is whole, line by line; returns where that ends."""
+        end = 0
+        try:
+            stream = self.path.open("rb")
+        except FileNotFoundError:
+            return 0
+        with stream:
+            for number, line in enumerate(stream):
+                try:
+                    if not line.endswith(b"\n"):
+                        break
+                    value = json.loads(line)
+                    if number == 0 and value != {"key": self.key}:
+                        return 0
+                    if number:
+                        take(value)
+                except (ValueError, TypeError, KeyError):
+                    break
+                end += len(line)
+        return end
+
+
+class PartialPredictions:
+    """A `KeyedLog` of finished batches, one a line, thrown away when all is done. Numbers come back to the last bit."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.done: dict[int, list[Prediction]] = {}
+        self._log = KeyedLog(path, key, self._take)
 
     def add(self, batch: int, predictions: Sequence[Prediction]) -> None:
         """Keep a batch; it is on the disk when this returns."""
-        self._line({"batch": batch, "predictions": [prediction.to_json() for prediction in predictions]})
+        self._log.add({"batch": batch, "predictions": [prediction.to_json() for prediction in predictions]})
 
     def __enter__(self) -> PartialPredictions:
         return self
@@ -43,33 +91,10 @@ class PartialPredictions:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        self._log.close()
 
-    def _line(self, value: object) -> None:
-        self._stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-
-    def _read(self) -> int:
-        """Take in what is whole; returns where that ends."""
-        try:
-            lines = self.path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return 0
-        end = 0
-        for number, line in enumerate(lines):
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                value = json.loads(line)
-                if number == 0 and value != {"key": self.key}:
-                    return 0
-                if number:
-                    self.done[int(value["batch"])] = [_prediction(item) for item in value["predictions"]]
-            except (ValueError, TypeError, KeyError):
-                break
-            end += len(line)
-        return end
+    def _take(self, value: Any) -> None:
+        self.done[int(value["batch"])] = [_prediction(item) for item in value["predictions"]]
 
 
 def _prediction(value: dict[str, object]) -> Prediction:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, overload
 
-import torch
 from torch import nn
 
 from clipvil.encoders.base import Encoder, EncoderSpec
-from clipvil.errors import CheckpointError, StoreError, UsageError
-from clipvil.features.base import FeatureSource, GridBatch
-from clipvil.images.normalise import normalise
-from clipvil.images.resize import policy
-from clipvil.records import Question
+from clipvil.errors import UsageError
+from clipvil.features.base import FeatureSource
+from clipvil.records import Caption, Question
 from clipvil.tasks.base import Task
 from clipvil.training.evaluation import evaluating
-from clipvil.training.inputs import BLIND, encoder_of, other_encoder
 from clipvil.training.loader import to_device
 from clipvil.training.pictures import Picture, open_picture
 from clipvil.training.recipe import Recipe
-from clipvil.training.run import restore
-from clipvil.training.run_files import read_json, read_recipe
+from clipvil.training.restored import PictureEncoder, PicturesAtHand, restore_task, with_encoder
 
 Answers: TypeAlias = "list[tuple[str, float]]"
 _ONE = "picture"
@@ -39,7 +33,7 @@ class Predictor:
     ) -> None:
         """`encoder` is None for a question-only run, which looks at no picture."""
         self.task, self.model, self.recipe, self.spec, self.encoder = task, model, recipe, spec, encoder
-        self._policy = policy(recipe.encoder.resize)
+        self._encoder = PictureEncoder(recipe, encoder)
 
     @overload
     def answer(self, picture: Picture, question: str, top: int = 5) -> Answers: ...
@@ -94,37 +88,10 @@ class Predictor:
 
     def _features(self, picture: Picture) -> FeatureSource:
         if self.encoder is None:
-            from clipvil.features.blind import BlindSource
-
-            return BlindSource()
-        image = open_picture(picture)
-        resized = self._policy.apply(image, self.encoder.preprocess, self.encoder.stride)
-        with torch.no_grad():
-            encoded = self.encoder.encode(normalise(resized.pixels[None], self.encoder.preprocess))
-        # Through the type that the store keeps, so that the model sees what it was trained on.
-        kept = getattr(torch, self.recipe.features.dtype)
-        grid, pooled = encoded.grid.to(kept).float(), encoded.pooled
-        shape = torch.tensor([grid.shape[2:]])
-        pooled = None if pooled is None else pooled.to(kept).float()
-        return _OnePicture(self.spec, GridBatch(grid.flatten(2).transpose(1, 2), None, shape, pooled))
-
-
-class _OnePicture:
-    """The features of the picture at hand, under one fixed id."""
-
-    def __init__(self, spec: EncoderSpec, grids: GridBatch) -> None:
-        self.spec, self._grids = spec, grids
-
-    def __contains__(self, image_id: object) -> bool:
-        return image_id == _ONE
-
-    def batch(self, image_ids: Sequence[str]) -> GridBatch:
-        """Its grid, as often as it is asked for."""
-        if any(image_id != _ONE for image_id in image_ids):
-            raise StoreError(f"only the picture at hand can be asked for, not {list(image_ids)}")
-        own, count = self._grids, len(image_ids)
-        pooled = None if own.pooled is None else own.pooled.expand(count, -1)
-        return GridBatch(own.cells.expand(count, -1, -1), None, own.shapes.expand(count, -1), pooled)
+            return PicturesAtHand.unseen([_ONE])
+        resized = self._encoder.resize(open_picture(picture))
+        assert resized is not None
+        return PicturesAtHand(self.spec, [_ONE], self._encoder.grids(resized.pixels[None]))
 
 
 def load(run: str | Path) -> Predictor:
@@ -136,16 +103,10 @@ def load(run: str | Path) -> Predictor:
         UsageError: the run's task does not answer questions, or it was trained on a ready store (`store:PATH`).
     """
     run = Path(run)
-    recipe = read_recipe(run)
-    result = read_json(run / "result.json")
-    task, model, assets = restore(run, recipe)
+    task, model, recipe, spec = restore_task(run)
+    if task.record_type is Caption:
+        raise UsageError(f"{run}: describes pictures and answers no questions; ask `clipvil caption IMAGES {run}`")
     if task.record_type is not Question:
         raise UsageError(f"{run}: the task {recipe.task} does not answer questions about pictures")
-    spec = EncoderSpec(**assets["encoder"])
-    encoder = None
-    if recipe.encoder.name != BLIND:
-        encoder = encoder_of(recipe.encoder)
-        trained = replace(spec, name=recipe.encoder.name, fingerprint=result["encoder"]["fingerprint"])
-        if problem := other_encoder(trained, encoder.fingerprint(), encoder.grid_channels):
-            raise CheckpointError(f"{run}: {problem}")
-    return Predictor(task, model.eval(), recipe, spec, encoder)
+    found = with_encoder(run, task, model, recipe, spec)
+    return Predictor(found.task, found.model, found.recipe, found.spec, found.encoder)

@@ -72,13 +72,15 @@ class OptimiserChoice(_Section):
 class ScheduleChoice(_Section):
     """How the learning rate moves over `steps` updates; see `clipvil.training.optim.learning_rate_factor`."""
 
-    name: Literal["multistep", "cosine", "constant"] = "cosine"
+    name: Literal["multistep", "cosine", "constant", "noam"] = "cosine"
     steps: int = Field(default=1000, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     warmup_from: float = Field(default=0.0, ge=0, le=1)
     milestones: tuple[int, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     final: float = Field(default=0.0, ge=0, le=1)
+    d_model: int = Field(default=512, gt=0)
+    """The model's width, which the noam schedule goes by."""
 
     @model_validator(mode="after")
     def _in_order(self) -> ScheduleChoice:
@@ -86,6 +88,8 @@ class ScheduleChoice(_Section):
             raise ValueError(f"milestones must rise, got {list(self.milestones)}")
         if self.milestones and self.name != "multistep":
             raise ValueError(f"milestones belong to the multistep schedule, not to {self.name}")
+        if self.name == "noam" and not self.warmup_steps:
+            raise ValueError("the noam schedule needs warmup_steps")
         return self
 
 
@@ -95,7 +99,8 @@ class TrainingChoice(_Section):
     `batch_size` is that of all processes together. `evaluate_every` steps the model is judged on the validation split
     and a checkpoint is kept; after `patience` evaluations without a better value training stops (None: never).
     `checkpoint_every` asks for further checkpoints between evaluations. `threads` is the most CPU threads to compute
-    with (None: all cores): threads of a small model wait for each other longer than they compute.
+    with (None: all cores): threads of a small model wait for each other longer than they compute. `grad_clip` is the
+    longest that the gradient of all weights may be, `grad_clip_value` the largest that one weight's may be.
     """
 
     batch_size: int = Field(default=64, gt=0)
@@ -103,6 +108,7 @@ class TrainingChoice(_Section):
     evaluate_every: int = Field(default=200, gt=0)
     patience: int | None = Field(default=None, gt=0)
     grad_clip: float | None = Field(default=None, gt=0)
+    grad_clip_value: float | None = Field(default=None, gt=0)
     mixed_precision: Literal["no", "bf16"] = "no"
     loader_workers: int = Field(default=0, ge=0)
     threads: int | None = Field(default=None, gt=0)
@@ -111,8 +117,37 @@ class TrainingChoice(_Section):
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
 
+class InitChoice(_Section):
+    """What a run starts from, where it is not fresh weights: another run, which may have to be trained first.
+
+    `run` is the folder of a finished run. Without it `recipe` (a file or packaged name, with `overrides` as on the
+    command line) is trained first, in `initial` inside the run, on the same data, features and seed; with it, `recipe`
+    only says what the run is one of. `weights` are the best by validation or the last ones, and `optimiser` takes over
+    the optimiser's state that belongs to them.
+    """
+
+    run: str | None = None
+    recipe: str | None = None
+    overrides: tuple[str, ...] = ()
+    weights: Literal["best", "last"] = "best"
+    optimiser: bool = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run starts from another one."""
+        return self.run is not None or self.recipe is not None
+
+    @model_validator(mode="after")
+    def _of_something(self) -> InitChoice:
+        if not self.asked and (self.overrides or self.optimiser or self.weights != "best"):
+            raise ValueError("names neither a run nor a recipe to start from")
+        if self.overrides and self.recipe is None:
+            raise ValueError("overrides belong to init.recipe; a run that is there already has its own")
+        return self
+
+
 class Recipe(_Section):
-    """One experiment: task, data, encoder, features, model, optimiser, schedule, seed.
+    """One experiment: task, data, encoder, features, model, what it starts from, optimiser, schedule, seed.
 
     `data`, `model` and `task_settings` belong to the corpus, the model and the task, which check them themselves.
     Relative paths are taken from the folder in which the command runs.
@@ -124,6 +159,7 @@ class Recipe(_Section):
     encoder: EncoderChoice = EncoderChoice()
     features: FeatureChoice = FeatureChoice()
     model: dict[str, Any] = Field(default_factory=dict)
+    init: InitChoice = InitChoice()
     optimiser: OptimiserChoice = OptimiserChoice()
     schedule: ScheduleChoice = ScheduleChoice()
     training: TrainingChoice = TrainingChoice()
@@ -186,7 +222,22 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     for section, field in _WITHOUT_EFFECT:
         if isinstance(kept.get(section), dict):
             kept[section].pop(field, None)
+    if isinstance(kept.get("init"), dict):
+        kept["init"] = _effective_init(kept["init"])
+        if not kept["init"]:
+            del kept["init"]
     return kept
+
+
+def _effective_init(init: dict[str, Any]) -> dict[str, Any]:
+    """What tells beginnings apart: not where a run lies, whose weights the run itself knows by their checksum.
+
+    Empty for fresh weights, so that recipes of before there was the section keep their hash.
+    """
+    if init.get("run") is None and init.get("recipe") is None:
+        return {}
+    kept = {key: value for key, value in init.items() if key != "run"}
+    return kept if init.get("recipe") is not None else {**kept, "run": True}
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, estimate, trains
+from clipvil.tasks.base import Scores, Task, continue_from, estimate, light, prepare_training, trains, units
 from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
-from clipvil.training.devices import best_device, create_accelerator, start_trackers
+from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
 from clipvil.training.evaluation import predict_all
+from clipvil.training.initial import FOLDER, Initial, changed, check, initial_recipe, open_initial
 from clipvil.training.inputs import Usable, is_labelled, load_datasets, open_features, other_encoder, usable
 from clipvil.training.loop import Loop, Position, ResumeOptions
 from clipvil.training.memory import in_memory
@@ -31,6 +32,7 @@ from clipvil.training.randomness import seed_everything
 from clipvil.training.recipe import Recipe
 from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
 from clipvil.training.run_files import (
+    BEST,
     RunResult,
     holds_run,
     locked,
@@ -68,21 +70,44 @@ def train(
     share them. With `resume` an unfinished run goes on where its last checkpoint stands, and a finished one is returned
     as it is. `retry_failed` tries pictures again that could not be read when the features were extracted.
 
+    A recipe with an `init` section starts from another run. Where it names a recipe and no run, that is trained first,
+    in `initial` inside `out`; both phases are resumed at their exact step.
+
     Raises:
+        RecipeError: the recipe to start from does not exist, starts from itself or is of a task that does not fit.
         UsageError: the folder already holds a run and `resume` was not given, it holds something else, or another
             process uses it.
-        CheckpointError: a checkpoint is damaged or was trained with another recipe or other data.
+        CheckpointError: a checkpoint is damaged or was trained with another recipe or other data, or the run to start
+            from is not finished, does not fit or changed since.
         DataError, StoreError, EncoderError: as from the rooms that read them.
         ClipvilError: the loss is no longer a finite number.
     """
-    out = Path(out)
     options = ResumeOptions(resume, allow_older, allow_recipe_change)
+    return _phase(recipe, Path(out), features, datasets, options, quiet, retry_failed)
+
+
+def _phase(
+    recipe: Recipe,
+    out: Path,
+    features: FeatureSource | None,
+    datasets: Mapping[str, Dataset] | None,
+    options: ResumeOptions,
+    quiet: bool,
+    retry_failed: bool = False,
+    more: bool = False,
+) -> RunResult:
+    """`train` in its folder. `more` says that another run follows in the same processes."""
     accelerator = create_accelerator(recipe, out)
-    if accelerator.is_main_process:
-        refuse_foreign(out)
-        with locked(out):
-            return _train(recipe, out, features, datasets, options, accelerator, quiet, retry_failed)
-    return _train(recipe, out, features, datasets, options, accelerator, True, retry_failed)
+    with contextlib.ExitStack() as stack:
+        if accelerator.is_main_process:
+            refuse_foreign(out)
+            stack.enter_context(locked(out))
+        else:
+            quiet = True
+        done = _train(recipe, out, features, datasets, options, accelerator, quiet, retry_failed)
+    accelerator.wait_for_everyone()
+    finish(accelerator, more=more)
+    return done
 
 
 def evaluate(
@@ -121,7 +146,7 @@ def evaluate(
     spec = EncoderSpec(**assets["encoder"])
     if problem := other_encoder(spec, features.spec.fingerprint, features.spec.grid_channels):
         raise CheckpointError(f"{run}: {problem}")
-    chosen = usable(datasets[split].records, features, split, quiet=quiet)
+    chosen = _units_of(task, datasets[split], features, split, quiet)
     judged = _Materials(recipe, task, features, datasets, {split: chosen}).judge(model, split, None, quiet)
     write_predictions(out / f"predictions_{split}.jsonl", judged.predictions, judged.scores)
     found = judged.scores.to_json() if judged.scores else None
@@ -147,15 +172,22 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
         CheckpointError: the run is not finished, or its files are damaged or do not fit together.
     """
     if (run / "conversion.json").is_file() and not (run / "assets.json").is_file():
-        raise CheckpointError(f"{run}: converted without vocabularies; convert again with --words and --answers")
+        needed = read_json(run / "conversion.json").get("vocabularies", "its vocabularies")
+        raise CheckpointError(f"{run}: converted without vocabularies; convert again with {needed}")
     assets = read_json(run / "assets.json")
     task = create_task(recipe.task, recipe.task_settings)
     task.restore(assets["task"])
     seed_everything(recipe.seed, "model")
     model = task.build(recipe.model, EncoderSpec(**assets["encoder"]))
     if trains(task):
-        load_weights(run / "best.safetensors", model)
+        load_weights(run / BEST, model)
     return task, model, assets
+
+
+def _units_of(task: Task, dataset: Dataset, features: FeatureSource, split: str, quiet: bool) -> Usable:
+    """What the task makes of the records of a split whose pictures have features."""
+    found = usable(dataset.records, features, split, quiet=quiet)
+    return replace(found, records=units(task, found.records))
 
 
 @dataclass(frozen=True)
@@ -167,6 +199,17 @@ class _Materials:
     features: FeatureSource
     datasets: Mapping[str, Dataset]
     chosen: Mapping[str, Usable]
+    initial: Initial | None = None
+
+    def prepare(self) -> None:
+        """Let the task learn from the training records, or from the run that this one starts from."""
+        train = self.chosen["train"].records
+        if self.initial is None:
+            self.task.prepare(train)
+        else:
+            continue_from(self.task, self.initial.run, train)
+        if trains(self.task):
+            prepare_training(self.task, train)
 
     def assets(self) -> dict[str, Any]:
         """What assets.json holds."""
@@ -174,6 +217,7 @@ class _Materials:
             "task": self.task.assets(),
             "encoder": asdict(self.features.spec),
             "data": {name: self._data_of(name) for name in self.datasets},
+            **({"init": dict(self.initial.origin)} if self.initial else {}),
         }
 
     def _data_of(self, split: str) -> str:
@@ -182,16 +226,26 @@ class _Materials:
         return self.datasets[split].fingerprint + (f" without {without}" if without else "")
 
     def judge(
-        self, model: nn.Module, split: str, accelerator: Accelerator | None, quiet: bool, keep: Path | None = None
+        self,
+        model: nn.Module,
+        split: str,
+        accelerator: Accelerator | None,
+        quiet: bool,
+        keep: Path | None = None,
+        task: Task | None = None,
     ) -> Judged:
-        """Predictions and scores of a split. In the folder `keep` predictions are kept as they come, and taken up."""
+        """Predictions and scores of a split. In the folder `keep` predictions are kept as they come, and taken up.
+
+        `task` is the one that judges, if it is not the one that trains.
+        """
+        task = task or self.task
         records, training = self.chosen[split].records, self.recipe.training
         with contextlib.ExitStack() as stack:
             partial = (
                 stack.enter_context(PartialPredictions(partial_path(keep, split), self._key(split))) if keep else None
             )
             predictions = predict_all(
-                self.task,
+                task,
                 model,
                 records,
                 self.features,
@@ -203,7 +257,7 @@ class _Materials:
                 quiet=quiet,
                 partial=partial,
             )
-        return Judged(predictions, self.task.score(predictions, records) if is_labelled(records) else None)
+        return Judged(predictions, task.score(predictions, records) if is_labelled(records) else None)
 
     def _key(self, split: str) -> str:
         """Stands for everything that the predictions of a split depend on."""
@@ -226,6 +280,7 @@ def _train(
         return finished
     # First what is cheap: a wrong name should not be found after an hour of extraction.
     task = create_task(recipe.task, recipe.task_settings)
+    check(recipe, task)
     watch = Stopwatch()
     # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
     retry_here = retry_failed and accelerator.is_main_process
@@ -235,16 +290,20 @@ def _train(
         watch.lap("data")
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         watch.lap("features")
-    chosen = {name: usable(data.records, features, name, quiet=quiet) for name, data in datasets.items()}
+    initial = _start(recipe, out, task, features, datasets, options, quiet)
+    if initial is not None:
+        watch.lap("initial")
+    chosen = {name: _units_of(task, data, features, name, quiet) for name, data in datasets.items()}
     held = in_memory(features, (record.image_id for split in chosen.values() for record in split.records))
-    materials = _Materials(recipe, task, held, datasets, chosen)
-    task.prepare(chosen["train"].records)
+    materials = _Materials(recipe, task, held, datasets, chosen, initial)
+    materials.prepare()
     # Before the assets are written: a task without training may have to say which model it found.
     fixed = None if trains(task) else _untrained(materials, accelerator, quiet)
     if accelerator.is_main_process:
         _write_beginnings(out, recipe, materials.assets(), options)
+    adopted: dict[str, Any] = {}
     if fixed is None:
-        loop = _loop(materials, out, accelerator, quiet)
+        loop, adopted = _loop(materials, out, accelerator, quiet)
         model, position = loop.model, loop.run(options)
     else:
         model, position = fixed, Position(stopped=UNTRAINED)
@@ -254,17 +313,17 @@ def _train(
     judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
     result = build_result(recipe, model, features, datasets, chosen, judged, position, watch)
+    if initial is not None:
+        result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
     if accelerator.is_main_process:
         if fixed is None:
-            save_weights(out / "best.safetensors", model)
+            save_weights(out / BEST, model)
         for name, value in judged.items():
             write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
             partial_path(out, name).unlink(missing_ok=True)
         # Last: its presence says that the run is finished.
         atomic_write_json(out / "result.json", result)
         _warn_of_overlap(result, quiet)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
     return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
 
 
@@ -278,19 +337,23 @@ def _untrained(materials: _Materials, accelerator: Accelerator, quiet: bool) -> 
     return model
 
 
-def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> Loop:
-    recipe = materials.recipe
+def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> tuple[Loop, dict[str, Any]]:
+    """The loop before its first step, and what its model took over of the run that it starts from."""
+    recipe, initial = materials.recipe, materials.initial
     start_trackers(accelerator, recipe)
     seed_everything(recipe.seed, "model")
     model = materials.task.build(recipe.model, materials.features.spec)
+    adopted = initial.adopt(materials.task, model) if initial is not None else {}
+
+    judging = light(materials.task)
 
     def validate(plain: nn.Module) -> Scores:
-        scores = materials.judge(plain, "val", accelerator, True).scores
+        scores = materials.judge(plain, "val", accelerator, True, task=judging).scores
         if scores is None:
             raise DataError("the validation split has no answers: nothing to choose the best step by")
         return scores
 
-    return Loop(
+    loop = Loop(
         materials.task,
         model,
         materials.chosen["train"].records,
@@ -301,6 +364,42 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
         accelerator=accelerator,
         quiet=quiet,
     )
+    if initial is not None:
+        initial.adopt_optimiser(loop.model, loop.optimiser)
+    return loop, adopted
+
+
+def _start(
+    recipe: Recipe,
+    out: Path,
+    task: Task,
+    features: FeatureSource,
+    datasets: Mapping[str, Dataset],
+    options: ResumeOptions,
+    quiet: bool,
+) -> Initial | None:
+    """What the run starts from, trained first where the recipe names no finished run; None for fresh weights."""
+    if not recipe.init.asked:
+        return None
+    before, run = initial_recipe(recipe), recipe.init.run
+    if before is not None:
+        folder = out / FOLDER
+        run = str(folder)
+        if before.features.store is None:
+            # So that `clipvil evaluate` on it finds them there.
+            stored = before.features.model_copy(update={"store": str(out / "features")})
+            before = before.model_copy(update={"features": stored})
+        _say(f"first {recipe.init.recipe}, in {folder}", quiet)
+        _phase(before, folder, features, datasets, options, quiet, more=True)
+    initial = open_initial(recipe, str(run), task, features.spec)
+    step = initial.origin["step"]
+    _say(f"starts from {run} ({recipe.init.weights} weights{'' if step is None else f', of step {step}'})", quiet)
+    return initial
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _look_at_folder(out: Path, recipe: Recipe, options: ResumeOptions) -> RunResult | None:
@@ -334,6 +433,8 @@ def _write_beginnings(out: Path, recipe: Recipe, assets: dict[str, Any], options
                 raise CheckpointError(
                     f"{out}: {what} changed since the run began ({was} -> {fingerprint}); take another --out"
                 )
+        if difference := changed(before.get("init"), assets.get("init")):
+            raise CheckpointError(f"{out}: {difference}; take another --out, or --allow-recipe-change")
     write_text(out / "recipe.yaml", recipe.to_yaml())
     atomic_write_json(path, assets)
 

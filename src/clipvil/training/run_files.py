@@ -6,6 +6,7 @@ checkpoints/              see `checkpoint`
 metrics.jsonl             see `metric_log`
 best.safetensors          the weights of the best validation score
 predictions_<split>.jsonl one prediction a line, in the order of the records, with its own score
+initial/                  the run that it starts from, where it had to be trained first (recipe section `init`)
 result.json               written last: its presence means that the run is finished
 """
 
@@ -23,10 +24,12 @@ from clipvil.files import atomic_write
 from clipvil.tasks.base import Prediction, Score, Scores
 from clipvil.training.recipe import Recipe
 
-# What may stand in a folder before its run: features that were extracted there, and what `compare` knows of a cell.
-_BEFORE = ("features", "cell.json")
+BEST = "best.safetensors"
+# What may stand in a folder before its run: features that were extracted there, the run that it starts from, and what
+# `compare` knows of a cell.
+_BEFORE = ("features", "initial", "cell.json")
 # What a run leaves only once something was computed that would be lost.
-_LASTING = ("best.safetensors", "result.json", "conversion.json")
+_LASTING = (BEST, "result.json", "conversion.json")
 
 
 @dataclass
@@ -42,7 +45,7 @@ def locked(out: Path) -> Iterator[None]:
     """Hold the run folder alone. The lock ends with the process, however it ends.
 
     Raises:
-        UsageError: another process trains in this folder.
+        UsageError: another process works in this folder.
     """
     import fcntl
 
@@ -51,7 +54,7 @@ def locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(f"{out}: another process is training in this folder") from None
+            raise UsageError(f"{out}: another process is at work in this folder") from None
         yield
 
 

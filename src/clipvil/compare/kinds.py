@@ -1,0 +1,99 @@
+"""What a comparison says of a task by its metric: the scale, the words, and what its breakdowns are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clipvil.metrics.statistics import Scale
+
+_USUAL_KINDS = ("yes/no", "number", "other")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Everything that differs between metrics in table, report and statistics."""
+
+    unit: str
+    """Behind a score: ` %`, or nothing."""
+    axis: str
+    """The metric as an axis and a caption name it; `{metric}` stands for its name."""
+    scale: Scale
+    """The least and the greatest that a record can score."""
+    records: str
+    """What is scored one by one, in the plural."""
+    clustered: str
+    """What a bootstrap redraws."""
+    floor: str
+    """What the row without pictures is, after a `which`."""
+    floor_note: str
+    """The same under its name in a table."""
+    gives_away: str
+    """What that row shows."""
+    columns: str
+    """The breakdown that stands beside the score in tables."""
+    columns_note: str
+    output: str
+    """The heading of the gallery."""
+    ways: str
+    """What the table of all ways says they do."""
+    captions: bool = False
+
+    def name(self, metric: str) -> str:
+        """The metric for an axis."""
+        return self.axis.format(metric=metric)
+
+    def column_order(self, found: list[str]) -> list[str]:
+        """The columns in the order in which they are always reported, unknown ones last."""
+        return [k for k in _USUAL_KINDS if k in found] + [k for k in found if k not in _USUAL_KINDS]
+
+
+ACCURACY = Kind(
+    unit=" %",
+    axis="accuracy, %",
+    scale=(0.0, 100.0),
+    records="questions",
+    clustered="pictures with all their questions",
+    floor="sees no picture",
+    floor_note="sees no picture",
+    gives_away="what the questions alone give away",
+    columns="answer_type",
+    columns_note="by kind of answer",
+    output="What they answered",
+    ways="answering the same questions",
+)
+CAPTIONS = Kind(
+    unit="",
+    axis="{metric}",
+    scale=(0.0, 1000.0),
+    records="pictures",
+    clustered="pictures",
+    floor="is a picture-blind language model",
+    floor_note="picture-blind language model",
+    gives_away="a picture-blind language model, which writes the likeliest caption of all",
+    columns="metric",
+    columns_note="by other metrics, times 100",
+    output="What they wrote",
+    ways="captioning the same pictures",
+    captions=True,
+)
+OTHER = Kind(
+    unit="",
+    axis="{metric}",
+    scale=(0.0, 100.0),
+    records="records",
+    clustered="pictures with all their records",
+    floor="sees no picture",
+    floor_note="sees no picture",
+    gives_away="what is known without a picture",
+    columns="answer_type",
+    columns_note="by kind of answer",
+    output="What they answered",
+    ways="doing the same",
+)
+
+
+def kind_of(metric: str) -> Kind:
+    """The kind of a metric by its name; that of CIDEr can exceed 100, as papers print it."""
+    if metric.startswith("CIDEr"):
+        return CAPTIONS
+    return ACCURACY if "acc" in metric.lower() else OTHER
