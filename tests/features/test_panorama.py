@@ -129,7 +129,7 @@ def test_views_extracted_one_by_one_are_put_together(tmp_path: Path) -> None:
             Image.fromarray(generator.integers(0, 255, (32, 32, 3), np.uint8)).save(path)
             pictures[f"house_{name}_{view:02d}"] = path
     dataset = Dataset("made", "train", [], pictures)
-    extract(dataset.images, encoder="mini/contrastive", out=tmp_path / "store", progress=False)
+    extract(dataset.images, encoder="mini/contrastive", out=tmp_path / "store", precision="fp32", progress=False)
     store = Store.open(tmp_path / "store")
     features = PanoramaFeatures.from_store(store, world)
     for name, view in (("sw", 0), ("far", 35), ("ne", 17)):
