@@ -98,3 +98,8 @@ class Episode:
     language: str = "en"
     path_id: str = ""
     extra: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def image_id(self) -> str:
+        """What is redrawn together when intervals are computed: the path, which several instructions tell."""
+        return f"{self.scan}/{self.path_id or '-'.join((self.path[0], self.path[-1]))}"

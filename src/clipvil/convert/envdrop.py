@@ -14,6 +14,7 @@ from clipvil.convert.base import Sizes, Source, loaded, translate
 from clipvil.errors import DataError, UsageError
 from clipvil.models import envdrop
 from clipvil.models.envdrop import EnvDrop
+from clipvil.models.navigator import Navigator
 from clipvil.text.instructions import InstructionVocabulary
 
 TASK, MODEL, PRESET = "navigation", "envdrop", "published"
@@ -39,6 +40,7 @@ _MODULES: Sequence[tuple[str, str]] = (
 
 def source_name(name: str) -> str:
     """What the published checkpoints call our parameter `name`. Raises KeyError for one that they do not have."""
+    name = name.removeprefix("follower.")
     for pattern, theirs in _MODULES:
         if match := re.match(pattern + r"\.", name):
             return f"{theirs}.{name[match.end() :]}"
@@ -61,8 +63,8 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
 
 
 def build(settings: Mapping[str, Any], *args: Any, **sizes: Any) -> nn.Module:
-    """The follower of these settings; see `clipvil.models.envdrop.build`."""
-    return envdrop.build(settings, words=sizes["words"], visual=sizes["channels"])
+    """The follower of these settings, as the task builds it; see `clipvil.models.envdrop.build`."""
+    return Navigator(envdrop.build(settings, words=sizes["words"], visual=sizes["channels"]), None)
 
 
 def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
@@ -90,4 +92,4 @@ def from_envdrop(state: Mapping[str, Tensor], **options: Any) -> EnvDrop:
     Raises CheckpointError naming what is missing, left over or misshapen.
     """
     kind = cast(Source, sys.modules[__name__])
-    return cast(EnvDrop, loaded(kind, translate(kind, state, options)))
+    return cast(EnvDrop, cast(Navigator, loaded(kind, translate(kind, state, options))).follower)

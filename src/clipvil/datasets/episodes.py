@@ -146,7 +146,7 @@ def load_split(
             records = _chosen(records, path, keep=choice == "ids")
     if not records:
         raise DataError(f"the split '{split}' holds no episodes")
-    return Dataset(name, split, records, {})
+    return Dataset(name, split, records, {}, graphs)
 
 
 def _chosen(records: Sequence[Episode], path: Path, *, keep: bool) -> list[Episode]:

@@ -1,6 +1,7 @@
 """The miniature houses as a corpus: written on first use in R2R's formats, then read by that very reader.
 
-Data section: `format: mini_r2r`, `root` (where the houses are or will be), optional `sizes` (houses a group), `seed`.
+Data section: `format: mini_r2r`, `root` (where the houses are or will be), optional `sizes` (houses a group), `seed`,
+and `val`: which split steps are chosen by (`val_unseen`, or `val_seen`), which is then called val.
 The pictures of a split are the 36 views of every viewpoint of its houses, `<scan>_<viewpoint>_<view>`.
 """
 
@@ -17,12 +18,22 @@ from clipvil.errors import DataError
 from clipvil.mini import house_corpus
 from clipvil.simulator.views import VIEWS
 
-_ENTRIES = ("format", "root", "sizes", "seed")
+_ENTRIES = ("format", "root", "sizes", "seed", "val")
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
     """train, val_seen (its houses, other paths), val_unseen and test (other houses), as far as they exist."""
     known(data, _ENTRIES)
+    names = _written(data)
+    chosen = data.get("val")
+    if chosen is None:
+        return names
+    if chosen not in names or not str(chosen).startswith("val_"):
+        raise DataError(f"must be val_seen or val_unseen, and among {', '.join(names)}, not {chosen!r}", field="data.val")
+    return ["train", "val", *(name for name in names if name not in ("train", chosen))]
+
+
+def _written(data: Mapping[str, Any]) -> list[str]:
     if data.get("sizes"):
         return house_corpus.split_names(house_corpus.checked_sizes(data["sizes"]))
     root = option_path(data, "root")
@@ -43,14 +54,14 @@ def load(data: Mapping[str, Any], split: str) -> Dataset:
     if data.get("sizes") or not (root / house_corpus.MANIFEST).exists():
         house_corpus.write_houses(root, data.get("sizes"), option_int(data, "seed", 0))
     graphs = Graphs(graph_folder(data))
-    records = read_r2r(root / f"R2R_{split}.json", graphs=graphs)
+    records = read_r2r(root / f"R2R_{data['val'] if split == 'val' else split}.json", graphs=graphs)
     pictures: dict[str, Path] = {}
     for scan in dict.fromkeys(record.scan for record in records):
         for viewpoint in graphs[scan].viewpoints:
             for view in range(VIEWS):
                 name = house_corpus.view_id(scan, viewpoint, view)
                 pictures[name] = root / house_corpus.view_file(scan, viewpoint, view)
-    return Dataset("mini_r2r", split, records, pictures)
+    return Dataset("mini_r2r", split, records, pictures, graphs)
 
 
 def graph_folder(data: Mapping[str, Any]) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from clipvil.datasets.base import Dataset
     from clipvil.encoders.base import EncoderSpec
     from clipvil.features.base import FeatureSource
 
@@ -82,7 +83,7 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
-    `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
+    `attach`, `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
     `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
     what it can of a run of another task.
     """
@@ -140,6 +141,16 @@ def units(task: Task, records: Sequence[Any]) -> Sequence[Any]:
     """
     own = getattr(task, "units", None)
     return records if own is None else cast("Sequence[Any]", own(records))
+
+
+def attach(task: Task, datasets: Mapping[str, Dataset], features: FeatureSource) -> FeatureSource:
+    """Let a task look at corpora and features as wholes before anything is collated (its `attach(datasets, features)`).
+
+    What it returns stands in the place of the features from then on. For most tasks that is the features themselves;
+    navigation takes graphs and panoramas from there.
+    """
+    own = getattr(task, "attach", None)
+    return features if own is None else cast("FeatureSource", own(datasets, features))
 
 
 def prepare_training(task: Task, train: Sequence[Any]) -> None:

@@ -20,6 +20,8 @@ _TASKS = {
     "vqa": "clipvil.tasks.vqa:Vqa",
     "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa",
     "captioning": "clipvil.tasks.captioning:Captioning",
+    "navigation": "clipvil.tasks.vln:Navigation",
+    "navigation_speaker": "clipvil.tasks.vln_speaker:NavigationSpeaker",
     "retrieval_captioning": "clipvil.tasks.retrieval_captioning:RetrievalCaptioning",
 }
 _registered: dict[str, Callable[[Mapping[str, Any]], Task]] = {}

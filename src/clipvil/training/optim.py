@@ -17,6 +17,10 @@ def create_optimiser(choice: OptimiserChoice, parameters: Iterable[nn.Parameter]
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     if choice.name == "sgd":
         return torch.optim.SGD(wanted, lr=choice.lr, momentum=choice.momentum, weight_decay=choice.weight_decay)
+    if choice.name == "rmsprop":
+        return torch.optim.RMSprop(
+            wanted, lr=choice.lr, eps=choice.eps, momentum=choice.momentum, weight_decay=choice.weight_decay
+        )
     kinds = {"adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     return kinds[choice.name](
         wanted, lr=choice.lr, betas=choice.betas, eps=choice.eps, weight_decay=choice.weight_decay

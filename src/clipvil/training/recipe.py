@@ -54,7 +54,7 @@ class FeatureChoice(_Section):
 class OptimiserChoice(_Section):
     """The optimiser by name. Options that an optimiser does not have (momentum of Adam) are ignored by it."""
 
-    name: Literal["adamax", "adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamax", "adamw", "adam", "sgd", "rmsprop"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)

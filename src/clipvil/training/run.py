@@ -18,7 +18,7 @@ from clipvil.environment import package_versions
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, continue_from, estimate, light, prepare_training, trains, units
+from clipvil.tasks.base import Scores, Task, attach, continue_from, estimate, light, prepare_training, trains, units
 from clipvil.tasks.registry import create_task
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
@@ -142,6 +142,7 @@ def evaluate(
     datasets = datasets or load_datasets(recipe.data, (split,))
     features = features or open_features(recipe, datasets, out if elsewhere else run, quiet=quiet)
     task, model, assets = restore(run, recipe)
+    features = attach(task, datasets, features)
     model.to(best_device())
     spec = EncoderSpec(**assets["encoder"])
     if problem := other_encoder(spec, features.spec.fingerprint, features.spec.grid_channels):
@@ -289,6 +290,7 @@ def _train(
         _check_splits(datasets)
         watch.lap("data")
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
+        source, features = features, attach(task, datasets, features)
         watch.lap("features")
     initial = _start(recipe, out, task, features, datasets, options, quiet)
     if initial is not None:
@@ -312,7 +314,7 @@ def _train(
     keep = out if fixed is not None and accelerator.num_processes == 1 else None
     judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
-    result = build_result(recipe, model, features, datasets, chosen, judged, position, watch)
+    result = build_result(recipe, model, source, datasets, chosen, judged, position, watch)
     if initial is not None:
         result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
     if accelerator.is_main_process:
