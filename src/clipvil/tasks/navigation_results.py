@@ -44,20 +44,21 @@ def score_walks(
     *,
     shortest: str = "graph",
 ) -> Scores:
-    """Success rate in percent; `metric` holds the others, shares times 100 and lengths in metres.
+    """Success rate in percent; `metric` holds the other shares, also in percent, `metres` what is measured in metres.
 
     Intervals redraw paths with all their instructions. Raises DataError as `routes_of`.
     """
     found = score_routes(routes_of(predictions, records, graphs), shortest=cast(Shortest, shortest))
     clusters = [record.image_id for record in records]
     reached = 100.0 * found.values["SR"]
-    others = {}
+    others: dict[str, dict[str, Score]] = {"metric": {}, "metres": {}}
     for name in METRICS:
         factor = 1.0 if name in METRES else 100.0
         mean, low, high = (factor * float(value) for value in found.means[name])
         bounds = (low, high) if np.isfinite([low, high]).all() else (mean, mean)
-        others[name] = Score(mean, len(records), *bounds)
-    breakdowns: dict[str, dict[str, Score]] = {"metric": others}
+        if name != "SR":
+            others["metres" if name in METRES else "metric"][name] = Score(mean, len(records), *bounds)
+    breakdowns = others
     for language in found.languages:
         rows = [i for i, record in enumerate(records) if record.language == language]
         value, low, high = bootstrap_mean(reached[rows], [clusters[i] for i in rows])
