@@ -95,7 +95,9 @@ def test_tasks_on_other_records_or_metrics_are_not_held_against_each_other(world
     first, second = plan.tasks
     elsewhere = dataclasses.replace(second, datasets=dict(second.datasets))
     assert TaskPairs().differences([first, elsewhere], labels, runs) == []
-    other_kind = dataclasses.replace(second, recipe=second.recipe.model_copy(update={"task": "zero_shot_vqa", "task_settings": {}}))
+    other_kind = dataclasses.replace(
+        second, recipe=second.recipe.model_copy(update={"task": "zero_shot_vqa", "task_settings": {}})
+    )
     assert TaskPairs().differences([first, other_kind], labels, runs) == []
     for scores in (run.scores for run in runs["mini/random", "mcan"].values()):
         scores["test"] = dataclasses.replace(scores["test"], mode="another")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from clipvil.convert import envdrop as source
 from clipvil.features.panorama import PanoramaFeatures
 from clipvil.models.envdrop import EnvDrop
 from clipvil.simulator.agents import written
+from clipvil.simulator.simulator import Simulator
 from clipvil.simulator.world import World
 from clipvil.tasks.navigation_losses import actor_critic_loss, imitation_loss
 from clipvil.tasks.navigation_rollout import (
-    ENDED,
     Choose,
+    Guide,
     Journeys,
     Place,
     Rollout,
@@ -28,7 +30,7 @@ from clipvil.tasks.navigation_rollout import (
 )
 from tests.models.test_envdrop import follower
 from tests.shared import shared
-from tests.simulator.build import SIDES, SQUARE, rows, write
+from tests.simulator.build import square
 from tests.simulator.recorded import fixture, fixture_graphs
 
 
@@ -44,12 +46,8 @@ class Recorded:
         for row, seen in zip(self.said["feature_rows"], self.io["in/view_features"], strict=True):
             values[self.world.find(row["scan"], row["viewpoint"])] = seen.numpy()
         self.place = Place(self.world, PanoramaFeatures(values, angle_size=8))
-        ends = [
-            [self.world.find(e["scan"], e["start"]), self.world.find(e["scan"], e["goal"])] for e in episodes
-        ]
-        self.journeys = Journeys(
-            np.array([e["heading"] for e in episodes]), np.array(ends), np.full(len(episodes), 2)
-        )
+        ends = [[self.world.find(e["scan"], e["start"]), self.world.find(e["scan"], e["goal"])] for e in episodes]
+        self.journeys = Journeys(np.array([e["heading"] for e in episodes]), np.array(ends), np.full(len(episodes), 2))
 
     def model(self) -> EnvDrop:
         return follower(self.io)
@@ -133,3 +131,31 @@ def test_actor_critic_loss_and_gradients_are_the_recorded_ones(recorded: Recorde
     torch.testing.assert_close(parts["returns"][active], io["a2c/returns"][active], rtol=0.0, atol=1e-4)
     losses["total"].loss.backward()
     recorded.gradients("a2c", model)
+
+
+def test_reference_teacher_follows_the_path_where_it_comes_by_twice(tmp_path: Path) -> None:
+    world = World(square(tmp_path))
+    names = ["sw", "se", "ne", "nw", "sw", "se"]
+    path = np.array([[world.find("house", name) for name in names]])
+    journeys = Journeys(np.zeros(1), path, np.array([6]))
+    simulator, guide = Simulator(world), Guide(world, journeys, "reference")
+    simulator.start(journeys.start)
+    walked = ["sw"]
+    for _ in range(8):
+        seen = simulator.candidates()
+        slot = guide.slots(simulator.viewpoint, seen)
+        if slot[0] == seen.count[0]:
+            break
+        simulator.go(slot)
+        walked.append(world.name(int(simulator.viewpoint[0]))[1])
+    assert walked == names
+
+
+def test_reference_teacher_leads_back_from_beside_the_path(tmp_path: Path) -> None:
+    world = World(square(tmp_path))
+    path = np.array([[world.find("house", name) for name in ("sw", "se", "ne", "far")]])
+    journeys = Journeys(np.zeros(1), path, np.array([4]))
+    simulator, guide = Simulator(world), Guide(world, journeys, "reference")
+    simulator.start([world.find("house", "nw")])
+    seen = simulator.candidates()
+    assert world.name(int(seen.viewpoint[0, guide.slots(simulator.viewpoint, seen)[0]]))[1] == "ne"

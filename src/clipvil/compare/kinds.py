@@ -37,6 +37,8 @@ class Kind:
     ways: str
     """What the table of all ways says they do."""
     captions: bool = False
+    walks: bool = False
+    columns_in_order: tuple[str, ...] = _USUAL_KINDS
 
     def name(self, metric: str) -> str:
         """The metric for an axis."""
@@ -44,7 +46,8 @@ class Kind:
 
     def column_order(self, found: list[str]) -> list[str]:
         """The columns in the order in which they are always reported, unknown ones last."""
-        return [k for k in _USUAL_KINDS if k in found] + [k for k in found if k not in _USUAL_KINDS]
+        usual = self.columns_in_order
+        return [k for k in usual if k in found] + [k for k in found if k not in usual]
 
 
 ACCURACY = Kind(
@@ -76,6 +79,22 @@ CAPTIONS = Kind(
     ways="captioning the same pictures",
     captions=True,
 )
+WALKS = Kind(
+    unit=" %",
+    axis="success rate, %",
+    scale=(0.0, 100.0),
+    records="instructions",
+    clustered="paths with all their instructions",
+    floor="sees nothing but the ways that lead on",
+    floor_note="sees no view, only where ways lead",
+    gives_away="what instructions and the shape of the houses alone give away",
+    columns="metric",
+    columns_note="by other metrics, in percent",
+    output="Where they went",
+    ways="following the same instructions",
+    walks=True,
+    columns_in_order=("OSR", "SPL", "nDTW", "sDTW", "CLS"),
+)
 OTHER = Kind(
     unit="",
     axis="{metric}",
@@ -96,4 +115,6 @@ def kind_of(metric: str) -> Kind:
     """The kind of a metric by its name; that of CIDEr can exceed 100, as papers print it."""
     if metric.startswith("CIDEr"):
         return CAPTIONS
+    if metric == "success rate":
+        return WALKS
     return ACCURACY if "acc" in metric.lower() else OTHER

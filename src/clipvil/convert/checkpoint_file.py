@@ -62,7 +62,9 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
 
 def _networks(value: Mapping[str, Any]) -> CheckpointFile | None:
     """The tensors of a file that holds {network: {"state_dict": ..., "optimizer": ..., ...}} and nothing else."""
-    parts = {key: part["state_dict"] for key, part in value.items() if isinstance(part, Mapping) and "state_dict" in part}
+    parts = {
+        key: part["state_dict"] for key, part in value.items() if isinstance(part, Mapping) and "state_dict" in part
+    }
     plain = all(
         isinstance(state, Mapping) and all(isinstance(tensor, Tensor) for tensor in state.values())
         for state in parts.values()

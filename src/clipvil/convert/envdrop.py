@@ -22,7 +22,10 @@ TITLE, VOCABULARIES = "EnvDrop follower", "--words"
 OPTIONS = ("dropout", "feature_dropout", "start")
 DROPPED: Sequence[tuple[str, str]] = (
     (r"decoder\.feat_att_layer\.linear_out\.weight", "an output layer of the attention over views that nothing uses"),
-    (r"decoder\.candidate_att_layer\.linear_out\.weight", "an output layer of the candidates' scorer that nothing uses"),
+    (
+        r"decoder\.candidate_att_layer\.linear_out\.weight",
+        "an output layer of the candidates' scorer that nothing uses",
+    ),
 )
 _MODULES: Sequence[tuple[str, str]] = (
     (r"encoder\.words", "encoder.embedding"),
@@ -48,7 +51,7 @@ def source_name(name: str) -> str:
 
 
 def sizes(state: Mapping[str, Tensor]) -> Sizes:
-    """Read from the shapes; the action embedding takes angle features alone, so it tells how many of a view they are."""
+    """Read from the shapes; the action embedding takes the angle features alone, and so tells how many they are."""
     words, word_size = state[source_name("encoder.words.weight")].shape
     action, angles = state[source_name("action.weight")].shape
     width, hidden = state[source_name("look.query.weight")].shape
@@ -87,7 +90,9 @@ def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -
 
 
 def from_envdrop(state: Mapping[str, Tensor], **options: Any) -> EnvDrop:
-    """A published follower from tensors called `<network>.<parameter>`, networks encoder, decoder and critic; `options` are fields of the configuration.
+    """A published follower from tensors called `<network>.<parameter>`, the networks encoder, decoder and critic.
+
+    `options` are fields of the configuration.
 
     Raises CheckpointError naming what is missing, left over or misshapen.
     """

@@ -29,7 +29,9 @@ def split_names(data: Mapping[str, Any]) -> list[str]:
     if chosen is None:
         return names
     if chosen not in names or not str(chosen).startswith("val_"):
-        raise DataError(f"must be val_seen or val_unseen, and among {', '.join(names)}, not {chosen!r}", field="data.val")
+        raise DataError(
+            f"must be val_seen or val_unseen, and among {', '.join(names)}, not {chosen!r}", field="data.val"
+        )
     return ["train", "val", *(name for name in names if name not in ("train", chosen))]
 
 

@@ -44,9 +44,7 @@ class Speaker(nn.Module):
         looked, _ = self.look(walked.flatten(0, 1), views.flatten(0, 1))
         return torch.as_tensor(self.dropout(self.again(self.dropout(looked.view(batch, steps, -1)))[0]))
 
-    def decode(
-        self, ids: Tensor, context: Tensor, mask: Tensor, states: States | None = None
-    ) -> tuple[Tensor, States]:
+    def decode(self, ids: Tensor, context: Tensor, mask: Tensor, states: States | None = None) -> tuple[Tensor, States]:
         """Logits (B, L, words) of the word after each of ids (B, L), and the state after the last.
 
         `mask` (B, T) bool is True behind a path's end; `states` go on from an earlier call.

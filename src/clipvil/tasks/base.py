@@ -83,9 +83,9 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
-    `attach`, `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order` (see
-    `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes over
-    what it can of a run of another task.
+    `attach`, `prepare_training`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names), `order`
+    (see `reading_order`), `refuses` (see `refusal`) and `adopt(model, initial: InitialRun) -> JSON report`, which takes
+    over what it can of a run of another task.
     """
 
     name: str

@@ -132,6 +132,4 @@ def encode_paths(world: World, episodes: Sequence[Episode]) -> dict[str, Tensor]
 
 def journeys_of(batch: Mapping[str, Tensor]) -> Journeys:
     """The paths of a batch for a rollout."""
-    return Journeys(
-        batch["heading"].cpu().numpy(), batch["path"].cpu().numpy(), batch["path_length"].cpu().numpy()
-    )
+    return Journeys(batch["heading"].cpu().numpy(), batch["path"].cpu().numpy(), batch["path_length"].cpu().numpy())

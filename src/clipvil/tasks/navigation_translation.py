@@ -142,13 +142,15 @@ def translated(
     longest = settings.max_words - 1
     with _quiet(speaker), torch.no_grad():
         context = speaker.encode(seen.views.to(device), seen.actions.to(device), noise)
-        said = speaker.say(
-            context, seen.mask.to(device), begin=words.begin, end=END, unknown=UNKNOWN, longest=longest
-        )
+        said = speaker.say(context, seen.mask.to(device), begin=words.begin, end=END, unknown=UNKNOWN, longest=longest)
     rows = torch.cat([torch.full_like(said[:, :1], words.begin), said], 1)
     unfinished = ~(rows == END).any(1)
     rows[unfinished, -1] = END
-    return {"words": rows, "word_count": (rows != PAD).sum(1), **{key: value.to(device) for key, value in paths.items()}}
+    return {
+        "words": rows,
+        "word_count": (rows != PAD).sum(1),
+        **{key: value.to(device) for key, value in paths.items()},
+    }
 
 
 class _quiet:

@@ -121,7 +121,9 @@ class Navigation:
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Take over a run of the speaker: the speaker, and the follower where it carries one."""
         if initial.task != SPEAKER:
-            raise CheckpointError(f"a run of the task {initial.task}, from which the task {self.name} takes nothing over")
+            raise CheckpointError(
+                f"a run of the task {initial.task}, from which the task {self.name} takes nothing over"
+            )
         navigator = cast(Navigator, model)
         follower = navigator.follower
         if initial.assets.get("follower") is None:
@@ -267,5 +269,3 @@ def _confidence(walked: Rollout) -> list[float]:
         total, count = total + chosen * mask, count + mask
     shares: list[float] = (total / count).double().exp().clamp(0, 1).tolist()
     return shares
-
-

@@ -131,7 +131,9 @@ class NavigationSpeaker:
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Carry along the follower of a navigation run."""
         if initial.task != TASK:
-            raise CheckpointError(f"a run of the task {initial.task}, from which the task {self.name} takes nothing over")
+            raise CheckpointError(
+                f"a run of the task {initial.task}, from which the task {self.name} takes nothing over"
+            )
         if initial.assets.get("speaker"):
             raise CheckpointError("the run to start from has a speaker already; start from the follower before it")
         navigator = cast(Navigator, model)
@@ -170,9 +172,7 @@ class NavigationSpeaker:
         """The greedy sentence; confidence is the geometric mean of the probabilities of its words."""
         speaker, words = cast(Speaker, cast(Navigator, model).speaker), self._words()
         context, mask = self._context(speaker, batch)
-        said = speaker.say(
-            context, mask, begin=words.begin, end=END, unknown=UNKNOWN, longest=self.settings.longest
-        )
+        said = speaker.say(context, mask, begin=words.begin, end=END, unknown=UNKNOWN, longest=self.settings.longest)
         begun = torch.cat([torch.full_like(said[:, :1], words.begin), said[:, :-1]], 1)
         logits, _ = speaker.decode(begun, context, mask)
         each = logits.float().log_softmax(2).gather(2, said.unsqueeze(2)).squeeze(2)

@@ -103,10 +103,10 @@ def _write_walks(run: Path, recipe: Recipe, server: str, split: str, out: str | 
     """The same for navigation, whose files hold walks. Raises UsageError, CheckpointError, DataError."""
     from clipvil.tasks.navigation_submission import write_walks
 
-    if server not in NAVIGATION or recipe.task != "navigation":
-        raise UsageError(
-            f"the servers {' and '.join(NAVIGATION)} judge the task navigation; {run} is of the task {recipe.task}"
-        )
+    if server not in NAVIGATION:
+        raise UsageError(f"the run {run} is of the task navigation, whose servers are {' and '.join(NAVIGATION)}")
+    if recipe.task != "navigation":
+        raise UsageError(f"the server {server} judges the task navigation, the run {run} is of the task {recipe.task}")
     predictions = [prediction for prediction, _ in read_predictions(run, split)]
     data = load_datasets(recipe.data, (split,))[split]
     if data.graphs is None:
