@@ -66,7 +66,7 @@ def test_parts_given_beside_a_suite_replace_its_own() -> None:
 
 
 def test_a_comparison_needs_a_suite_or_encoders_and_one_of_tasks_and_recipe() -> None:
-    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini\) or --encoders"):
+    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini, mini-backtranslation, mini-navigation\) or --encoders"):
         merge(None)
     with pytest.raises(UsageError, match="not both"):
         merge("mini", recipe="r.yaml", tasks=["vqa"])

@@ -156,7 +156,10 @@ class Assembler:
         return self._groups[key]
 
     def _baselines_of(self, task: TaskPlan, split: str, runs: Mapping[str, Runs]) -> list[Baseline]:
-        """Chance and majority for tasks scored by VQA accuracy, agents without a model for navigation; nothing before a run says how it was scored."""
+        """Chance and majority for tasks scored by VQA accuracy, agents without a model for navigation.
+
+        Nothing before a run says how it was scored.
+        """
         scored = next((run.scores[split] for by_seed in runs.values() for run in by_seed.values()), None)
         if scored is None or (scored.metric != METRIC and not task.kind.walks):
             return []

@@ -23,8 +23,8 @@ ANSWERS_RULE = (
 )
 WALKS_RULE = (
     "Houses from above, the right way as a broad band from the ring, each walk in its encoder's colour, a dot where it "
-    "stopped. Drawn by a fixed rule: instructions are sorted by id and shuffled with seed 0, and the first of each kind "
-    "of outcome are shown, no path twice. Walks are those of the lowest seed; the percentage is the model's own "
+    "stopped. Drawn by a fixed rule: instructions are sorted by id and shuffled with seed 0, and the first of each "
+    "kind of outcome are shown, no path twice. Walks are those of the lowest seed; the percentage is the model's own "
     "confidence (the geometric mean over its decisions); a walk is right when it stops less than 3 m from the goal."
 )
 CAPTIONS_RULE = (

@@ -35,7 +35,9 @@ class Panoramas:
     def __init__(self, source: FeatureSource, world: World) -> None:
         """Reads all viewpoints of the world. Raises StoreError naming one that is missing, RecipeError."""
         # A run that is trained first is given what the run that asked for it has attached already.
-        self.source, self.world = bare(source.source if isinstance(source, Panoramas) else source), world
+        found: FeatureSource = source.source if isinstance(source, Panoramas) else source
+        self.source: FeatureSource = bare(found)
+        self.world = world
         self.values = self._read()
         self.spec: EncoderSpec = dataclasses.replace(self.source.spec, grid_channels=int(self.values.shape[2]))
 

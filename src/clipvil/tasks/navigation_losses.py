@@ -81,4 +81,4 @@ def actor_critic_loss(
     parts = [torch.stack(part) for part in (policy, value, entropy)]
     divisor = {"total": float(active.sum()), "batch": float(len(rollout.start)), "none": 1.0}[normalise]
     loss = torch.stack(parts).sum() / max(divisor, 1.0)
-    return ActorCritic(loss, *parts, torch.stack(returns))
+    return ActorCritic(loss, parts[0], parts[1], parts[2], torch.stack(returns))
