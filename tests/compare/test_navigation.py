@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from clipvil.compare import compare
 from clipvil.compare.house_plan import Walk, draw_plan, plan_of, walls_of
+from clipvil.compare.matrix import compare
 from clipvil.compare.navigation_baselines import navigation_baselines
 from clipvil.datasets.connectivity import Graphs
 from clipvil.datasets.r2r import read_r2r
@@ -21,7 +21,8 @@ def test_agents_without_a_model_stand_between_nothing_and_everything(tmp_path: P
     found = {row.name: row for row in rows}
     assert found["shortest-path oracle"].mean.value == 100.0
     assert found["stops at once"].mean.value == 0.0
-    assert 0.0 < found["random walker"].mean.value < 100.0
+    # An odd number of moves never ends where an even one does: in this house the walker is near and never there.
+    assert 0.0 < found["random walker"].breakdowns["metric"]["nDTW"].value < 100.0
     assert found["shortest-path oracle"].breakdowns["metric"]["SPL"].value == 100.0
 
 
@@ -81,4 +82,4 @@ def write_views(store: Path, graphs: Path) -> None:
         lines.append(f"grid\t{name}\t640\t480\t60\t{base64.b64encode(values.tobytes()).decode()}\n")
     (store.parent / "views.tsv").write_text("".join(lines))
     command = ["features", "import", str(store.parent / "views.tsv"), "--format", "vln-tsv", "--out", str(store)]
-    assert main(command) == 0
+    assert main([*command, "--encoder-name", "random"]) == 0

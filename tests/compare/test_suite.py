@@ -66,7 +66,8 @@ def test_parts_given_beside_a_suite_replace_its_own() -> None:
 
 
 def test_a_comparison_needs_a_suite_or_encoders_and_one_of_tasks_and_recipe() -> None:
-    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini, mini-backtranslation, mini-navigation\) or --encoders"):
+    suites = "easy_vqa, mini, mini-backtranslation, mini-navigation"
+    with pytest.raises(UsageError, match=rf"name a suite \({suites}\) or --encoders"):
         merge(None)
     with pytest.raises(UsageError, match="not both"):
         merge("mini", recipe="r.yaml", tasks=["vqa"])

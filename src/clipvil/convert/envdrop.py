@@ -18,7 +18,7 @@ from clipvil.models.navigator import Navigator
 from clipvil.text.instructions import InstructionVocabulary
 
 TASK, MODEL, PRESET = "navigation", "envdrop", "published"
-TITLE, VOCABULARIES = "EnvDrop follower", "--words"
+TITLE, VOCABULARIES = "follower of EnvDrop", "--words"
 OPTIONS = ("dropout", "feature_dropout", "start")
 DROPPED: Sequence[tuple[str, str]] = (
     (r"decoder\.feat_att_layer\.linear_out\.weight", "an output layer of the attention over views that nothing uses"),

@@ -13,7 +13,7 @@ from clipvil.convert.base import Sizes, Source, loaded, translate
 from clipvil.models import envdrop_speaker
 from clipvil.models.envdrop_speaker import Speaker
 
-MODEL, PRESET, TITLE = "envdrop", "published", "EnvDrop speaker"
+MODEL, PRESET, TITLE = "envdrop", "published", "speaker of EnvDrop"
 OPTIONS = ("angle_size", "dropout", "feature_dropout")
 DROPPED: Sequence[tuple[str, str]] = (
     (r"decoder\.baseline_projection\..*", "a baseline for reinforcement learning that nothing uses"),
