@@ -54,7 +54,7 @@ def test_wrong_vocabularies_and_checkpoints_are_refused(tmp_path: Path) -> None:
     released(tmp_path / "best.pth")
     chosen = recipe({"format": "r2r"}).model_copy(update={"model": {}})
     InstructionVocabulary(["go"]).save(tmp_path / "short.txt")
-    with pytest.raises(DataError, match="gives 5 ids .* has 9"):
+    with pytest.raises(DataError, match=r"gives 5 ids .* has 9"):
         convert(tmp_path / "best.pth", "envdrop", tmp_path / "a", recipe=chosen, words=tmp_path / "short.txt")
     with pytest.raises(UsageError, match="has no answers"):
         convert(tmp_path / "best.pth", "envdrop", tmp_path / "b", recipe=chosen, answers=tmp_path / "short.txt")
