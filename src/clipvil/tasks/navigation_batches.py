@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,13 +42,12 @@ class Panoramas:
         self.values = self._read()
         self.spec: EncoderSpec = dataclasses.replace(self.source.spec, grid_channels=int(self.values.shape[2]))
 
-    def _read(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def _read(self) -> npt.NDArray[np.floating]:
         if isinstance(self.source, BlindSource):
             return np.ones((len(self.world), VIEWS, 1), np.float32)
         if not isinstance(self.source, Store):
             raise UsageError("navigation reads panoramas from a feature store, or none at all (question-only)")
-        found = PanoramaFeatures.from_store(self.source, self.world, angle_size=4).values
-        return np.array(found, np.float32)
+        return PanoramaFeatures.from_store(self.source, self.world, angle_size=4).values
 
     def __contains__(self, image_id: object) -> bool:
         return True
@@ -58,7 +58,10 @@ class Panoramas:
 
     def place(self, angle_size: int) -> Place:
         """The world with these features, angles of that size beside them."""
-        return Place(self.world, PanoramaFeatures(self.values, angle_size=angle_size))
+        found = PanoramaFeatures(self.values, angle_size=angle_size)
+        # The same numbers in their new place: a real corpus has gigabytes of them.
+        self.values = found.values
+        return Place(self.world, found)
 
 
 def open_panoramas(datasets: Mapping[str, Dataset], features: FeatureSource) -> Panoramas:
