@@ -146,6 +146,11 @@ def test_files_are_read_by_the_official_readers(corpus: Path) -> None:
     assert all(len(plans[scan]["rooms"]) == len(graph) for scan, graph in graphs.items())
     with pytest.raises(DataError, match="there is no split 'val_unseen'"):
         registry.load(data, "val_unseen")
+    named = {**data, "val": "val_seen"}
+    assert registry.split_names(named) == ["train", "val", "test"]
+    assert registry.load(named, "val").records == seen.records
+    with pytest.raises(DataError, match="must be val_seen or val_unseen"):
+        registry.split_names({**data, "val": "val_unseen"})
 
 
 def test_the_same_seed_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
