@@ -104,7 +104,11 @@ class Commonsense:
 
 @dataclass(frozen=True)
 class Episode:
-    """One navigation episode (R2R, RxR): an instruction for a path of viewpoints in a scan; heading in radians."""
+    """One navigation episode (R2R, RxR): an instruction for a path of viewpoints in a scan; heading in radians.
+
+    `path_id` is shared by the instructions of one path; `language` is as the corpus writes it ("en", "hi-IN"). A test
+    set without reference paths gives the first viewpoint alone. `extra` holds what only some corpora say.
+    """
 
     episode_id: str
     scan: str
@@ -112,4 +116,10 @@ class Episode:
     path: tuple[str, ...]
     heading: float = 0.0
     language: str = "en"
+    path_id: str = ""
     extra: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def image_id(self) -> str:
+        """What is redrawn together when intervals are computed: the path, which several instructions tell."""
+        return f"{self.scan}/{self.path_id or '-'.join((self.path[0], self.path[-1]))}"

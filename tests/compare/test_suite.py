@@ -67,7 +67,7 @@ def test_parts_given_beside_a_suite_replace_its_own() -> None:
 
 
 def test_a_comparison_needs_a_suite_or_encoders_and_one_of_tasks_and_recipe() -> None:
-    packaged = r"easy_vqa, flickr, mini, mini-captioning, mini-pretraining"
+    packaged = "easy_vqa, flickr, mini, mini-backtranslation, mini-captioning, mini-navigation, mini-pretraining"
     with pytest.raises(UsageError, match=rf"name a suite \({packaged}\) or --encoders"):
         merge(None)
     with pytest.raises(UsageError, match="not both"):

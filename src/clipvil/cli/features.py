@@ -53,7 +53,7 @@ def import_(
         ...,
         "--format",
         help="mmf-npy, mmf-pth, clipvil-caption (SOURCE is what stands before _att), openai-clip-npz, bottom-up-tsv, "
-        "lmdb or hdf5.",
+        "lmdb, hdf5, vln-tsv or vln-hdf5 (36 views a viewpoint).",
     ),
     encoder_name: str = typer.Option(..., "--encoder-name", help="What results are to call the encoder."),
     out: Path = typer.Option(..., "--out", help="The folder of the store; an unfinished one is gone on with."),

@@ -32,6 +32,7 @@ _COMMANDS = (
     "submit",
     "score",
     "captions",
+    "navigation",
     "convert",
     "mini",
     "encoders",

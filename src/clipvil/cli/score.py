@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from clipvil.cli import score_captions, score_entailment
+from clipvil.cli import score_captions, score_entailment, score_navigation
 
 if TYPE_CHECKING:
     from clipvil.metrics.gqa import GqaScores
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     score.command("gqa")(gqa)
     score_captions.register(score)
     score_entailment.register(score)
+    score_navigation.register(score)
     app.add_typer(score, name="score")
 
 

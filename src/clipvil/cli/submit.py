@@ -9,7 +9,7 @@ import typer
 
 def submit(
     run: Path | None = typer.Argument(None, help="Folder of a finished run (not with --check)."),
-    server: str = typer.Option(..., "--server", help="Which server: vqa2, gqa or coco."),
+    server: str = typer.Option(..., "--server", help="Which server: vqa2, gqa, coco, r2r or rxr."),
     split: str = typer.Option("test", "--split", help="The split whose predictions are sent."),
     out: Path | None = typer.Option(
         None, "--out", help="The file to write [default: submission_<server>_<split>.json in the run]."

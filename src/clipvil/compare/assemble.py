@@ -13,7 +13,9 @@ from clipvil.compare.baselines import baselines, label_baselines
 from clipvil.compare.caption_gallery import choose_captions
 from clipvil.compare.cell_plan import CellPlan, TaskPlan
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
+from clipvil.compare.house_plan import plan_of, walls_of
 from clipvil.compare.left_out import describe
+from clipvil.compare.navigation_baselines import navigation_baselines
 from clipvil.compare.plan import Plan
 from clipvil.compare.results import (
     Baseline,
@@ -155,17 +157,20 @@ class Assembler:
         return self._groups[key]
 
     def _baselines_of(self, task: TaskPlan, split: str, runs: Mapping[str, Runs]) -> list[Baseline]:
-        """Chance and majority for tasks scored by VQA accuracy or by that of entailment labels.
+        """Chance and majority for VQA accuracy and entailment labels, agents without a model for navigation.
 
         Nothing before a run says how it was scored.
         """
         scored = next((run.scores[split] for by_seed in runs.values() for run in by_seed.values()), None)
-        if scored is None or scored.metric not in (METRIC, ENTAILMENT_METRIC):
+        if scored is None or (scored.metric not in (METRIC, ENTAILMENT_METRIC) and not task.kind.walks):
             return []
         key = (task.name, split)
         if key not in self._baselines and scored.metric == ENTAILMENT_METRIC:
             train, test = (task.records(name) for name in ("train", split))
             self._baselines[key] = label_baselines(task.name, split, train, test)
+        if key not in self._baselines and task.kind.walks:
+            graphs, spl = task.datasets[split].graphs or {}, str(task.recipe.task_settings.get("spl", "graph"))
+            self._baselines[key] = navigation_baselines(task.name, split, task.records(split), graphs, spl)
         if key not in self._baselines:
             train, test = (task.records(name) for name in ("train", split))
             answers = task.recipe.task_settings.get("answers")
@@ -236,7 +241,18 @@ class Assembler:
                 task.name, split, answers, records, lead=lead, floor=floor,
                 thumbnail=partial(self._thumbnail, task.datasets[split].pictures),
             )  # fmt: skip
+            if task.kind.walks:
+                groups = [self._on_plans(group, task, records) if group.split == split else group for group in groups]
         return groups
+
+    def _on_plans(self, group: GalleryGroup, task: TaskPlan, records: Mapping[str, Any]) -> GalleryGroup:
+        """The same with the houses that were walked through."""
+        graphs, entries = task.datasets[group.split].graphs or {}, []
+        for entry in group.entries:
+            episode = records[entry.record_id]
+            plan = plan_of(graphs[episode.scan], walls_of(task.recipe.data, episode.scan), episode.path)
+            entries.append(entry.model_copy(update={"plan": plan}))
+        return group.model_copy(update={"entries": entries})
 
     def _answers_of(self, task: TaskPlan, label: str, split: str, seed: int) -> Answers:
         key = (task.name, label, split, seed)
@@ -255,7 +271,9 @@ class Assembler:
 
     def _thumbnail(self, pictures: Mapping[str, Path], image_id: str) -> str:
         if image_id not in self._thumbnails:
-            path = pictures[image_id]
+            path = pictures.get(image_id)
+            if path is None:  # a walk is no picture
+                return ""
             try:
                 self._thumbnails[image_id] = make_thumbnail(path.read_bytes(), str(path))
             except OSError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from clipvil.compare import plots
 from clipvil.compare.gallery import RIGHT
+from clipvil.compare.house_plan import Walk, draw_plan
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import GalleryAnswer, GalleryEntry, GalleryGroup, Results, TaskInfo
 from clipvil.compare.sections import palette
@@ -36,8 +37,8 @@ def _group(group: GalleryGroup, task: TaskInfo, colours: Mapping[str, plots.Seri
     if task.kind.captions:
         share = f"{len(group.entries)} of {group.total:,} pictures"
     else:
-        share = f"{100 * group.share:.1f} % of {group.total:,} questions; {len(group.entries)} drawn"
-    draw = _captioned if task.kind.captions else _card
+        share = f"{100 * group.share:.1f} % of {group.total:,} {task.kind.records}; {len(group.entries)} drawn"
+    draw = _captioned if task.kind.captions else _walked if task.kind.walks else _card
     cards = [draw(entry, colours) for entry in group.entries]
     heading = el(f"h{level + 1}", el("span", group.title), el("small", share), class_="outcome")
     return el("section", heading, el("div", *cards, class_="cards"), class_="group")
@@ -76,6 +77,33 @@ def _caption(answer: GalleryAnswer, colours: Mapping[str, plots.Series]) -> Html
             class_="said",
         ),
     )
+
+
+def _walked(entry: GalleryEntry, colours: Mapping[str, plots.Series]) -> Html:
+    """The house from above, the instruction, and whether each encoder's walk ended at its goal."""
+    assert entry.plan is not None
+    walks = [
+        Walk(answer.answer.split(), _colour(answer.encoder, colours), f"the walk with {answer.encoder}")
+        for answer in entry.answers
+    ]
+    return el(
+        "article",
+        draw_plan(entry.plan, walks),
+        el("p", entry.prompt, class_="prompt"),
+        el("ul", *(_answer(_told(answer), colours) for answer in entry.answers)),
+        class_="card walked",
+    )
+
+
+def _told(answer: GalleryAnswer) -> GalleryAnswer:
+    """A walk in words: its viewpoints' ids say nothing to anybody."""
+    moves = len(answer.answer.split()) - 1
+    return answer.model_copy(update={"answer": f"{moves} move{'' if moves == 1 else 's'}"})
+
+
+def _colour(encoder: str, colours: Mapping[str, plots.Series]) -> str:
+    """The class that carries an encoder's colour."""
+    return colours[encoder].css if encoder in colours else "s0"
 
 
 def _by(answer: GalleryAnswer, colours: Mapping[str, plots.Series], points: str | None) -> Html:

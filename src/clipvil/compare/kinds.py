@@ -41,6 +41,8 @@ class Kind:
     captions: bool = False
     untrained_is_baseline: bool = False
     """Whether a task that trains nothing is what those that are scored alike are held against."""
+    walks: bool = False
+    columns_in_order: tuple[str, ...] = _USUAL_KINDS
 
     def name(self, metric: str) -> str:
         """The metric for an axis."""
@@ -49,7 +51,8 @@ class Kind:
     def column_order(self, found: list[str]) -> list[str]:
         """The groups that are shown, in the order in which they are always reported, unknown ones last."""
         found = [name for name in found if not self.columns_shown or name in self.columns_shown]
-        return [k for k in _USUAL_KINDS if k in found] + [k for k in found if k not in _USUAL_KINDS]
+        usual = self.columns_in_order
+        return [k for k in usual if k in found] + [k for k in found if k not in usual]
 
 
 ACCURACY = Kind(
@@ -84,6 +87,23 @@ CAPTIONS = Kind(
     captions=True,
     untrained_is_baseline=True,
 )
+WALKS = Kind(
+    unit=" %",
+    axis="success rate, %",
+    scale=(0.0, 100.0),
+    records="instructions",
+    clustered="paths with all their instructions",
+    floor="sees nothing but the ways that lead on",
+    floor_note="sees no view, only where ways lead",
+    gives_away="what instructions and the shape of the houses alone give away",
+    columns="metric",
+    columns_note="by other metrics, in percent",
+    columns_shown=("OSR", "SPL", "nDTW", "sDTW", "CLS"),
+    output="Where they went",
+    ways="following the same instructions",
+    walks=True,
+    columns_in_order=("OSR", "SPL", "nDTW", "sDTW", "CLS"),
+)
 OTHER = Kind(
     unit="",
     axis="{metric}",
@@ -105,4 +125,6 @@ def kind_of(metric: str) -> Kind:
     """The kind of a metric by its name; that of CIDEr can exceed 100, as papers print it."""
     if metric.startswith("CIDEr"):
         return CAPTIONS
+    if metric == "success rate":
+        return WALKS
     return ACCURACY if "acc" in metric.lower() else OTHER

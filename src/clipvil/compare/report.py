@@ -22,6 +22,12 @@ ANSWERS_RULE = (
     "first of each kind of outcome are shown, no picture twice. Answers are those of the lowest seed; the percentage "
     "is the model's own confidence; an answer counts as right here when it earns at least half of the score."
 )
+WALKS_RULE = (
+    "Houses from above, the right way as a broad band from the ring, each walk in its encoder's colour, a dot where it "
+    "stopped. Drawn by a fixed rule: instructions are sorted by id and shuffled with seed 0, and the first of each "
+    "kind of outcome are shown, no path twice. Walks are those of the lowest seed; the percentage is the model's own "
+    "confidence (the geometric mean over its decisions); a walk is right when it stops less than 3 m from the goal."
+)
 CAPTIONS_RULE = (
     f"Drawn by a fixed rule, not for being good: pictures at {PLACES_SAID} of all that every encoder captioned, in "
     "the order of the reference's score, and again in the order of its lead over the best of the others; equal ones by "
@@ -133,7 +139,8 @@ def _gain_section(results: Results) -> Html:
 def _with_rule(task: TaskInfo, gallery: Html | None) -> Html | None:
     if gallery is None:
         return None
-    return join(el("p", CAPTIONS_RULE if task.kind.captions else ANSWERS_RULE, class_="caption"), gallery)
+    rule = CAPTIONS_RULE if task.kind.captions else WALKS_RULE if task.kind.walks else ANSWERS_RULE
+    return join(el("p", rule, class_="caption"), gallery)
 
 
 def _method(results: Results) -> Html:

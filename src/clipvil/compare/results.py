@@ -223,6 +223,15 @@ class GalleryAnswer(_Model):
     score: float
 
 
+class HousePlan(_Model):
+    """A house from above, metres: viewpoints by id, edges between them, walls as x1, y1, x2, y2, and the right way."""
+
+    places: dict[str, tuple[float, float]]
+    edges: list[tuple[str, str]]
+    walls: list[tuple[float, float, float, float]] = Field(default_factory=list)
+    reference: list[str]
+
+
 class GalleryEntry(_Model):
     """One picture with its question, where there is one, and everybody's answers or captions."""
 
@@ -235,6 +244,8 @@ class GalleryEntry(_Model):
     """Where the picture stands in what it was chosen by, for captions."""
     thumbnail: str = ""
     """Base64 of a JPEG, empty where the picture could not be read again."""
+    plan: HousePlan | None = None
+    """Of navigation: what the walks are drawn on."""
 
 
 class GalleryGroup(_Model):

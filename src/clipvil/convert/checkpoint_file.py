@@ -33,7 +33,8 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     """The state dict of a .safetensors, .pth, .pt or .ckpt file; tensors of the file stay memory-mapped where they can.
 
     A wrapper (`{"model": ...}`, Lightning's `{"state_dict": ...}`) and prefixes that all names share ("model.",
-    "module.") are taken off.
+    "module.") are taken off. A file of several networks, each with its own `state_dict` (EnvDrop's), gives their names
+    in front of those of the tensors.
 
     Raises:
         CheckpointError: no such file, a damaged one, one that holds more than tensors and plain values, or no state
@@ -43,6 +44,9 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     value = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    networks = _networks(value)
+    if networks is not None:
+        return networks
     wrapper = next((name for name in _WRAPPERS if isinstance(value.get(name), Mapping)), "")
     beside = tuple(str(key) for key in value if key != wrapper) if wrapper else ()
     state = value[wrapper] if wrapper else value
@@ -54,6 +58,22 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     while found := next((p for p in _PREFIXES if all(key.startswith(prefix + p) for key in state)), None):
         prefix += found
     return CheckpointFile({key[len(prefix) :]: tensor for key, tensor in state.items()}, wrapper, beside, prefix)
+
+
+def _networks(value: Mapping[str, Any]) -> CheckpointFile | None:
+    """The tensors of a file that holds {network: {"state_dict": ..., "optimizer": ..., ...}} and nothing else."""
+    parts = {
+        key: part["state_dict"] for key, part in value.items() if isinstance(part, Mapping) and "state_dict" in part
+    }
+    plain = all(
+        isinstance(state, Mapping) and all(isinstance(tensor, Tensor) for tensor in state.values())
+        for state in parts.values()
+    )
+    if not value or len(parts) != len(value) or not plain:
+        return None
+    beside = {f"{key}.{name}" for key, part in value.items() for name in part if name != "state_dict"}
+    tensors = {f"{key}.{name}": tensor for key, state in parts.items() for name, tensor in state.items()}
+    return CheckpointFile(tensors, "state_dict", tuple(sorted(beside)))
 
 
 def _safetensors(path: Path) -> Mapping[str, Any]:

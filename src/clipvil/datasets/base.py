@@ -18,6 +18,7 @@ from clipvil.errors import DataError
 
 if TYPE_CHECKING:
     from clipvil.images.sources import ImageSource
+    from clipvil.simulator.graph import Graph
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -33,6 +34,8 @@ class Dataset:
     split: str
     records: Sequence[Any]
     pictures: Mapping[str, Path] = field(repr=False)
+    graphs: Mapping[str, Graph] | None = field(default=None, repr=False)
+    """Of navigation: where one can walk, by scan; None where the corpus names none."""
 
     @cached_property
     def images(self) -> ImageSource:

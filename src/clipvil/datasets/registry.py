@@ -36,6 +36,10 @@ _FORMATS = {
     "mini_lxmert": "clipvil.datasets.mini_lxmert",
     "lxmert": "clipvil.datasets.lxmert",
     "mixed": "clipvil.datasets.mixed",
+    "r2r": "clipvil.datasets.r2r",
+    "r4r": "clipvil.datasets.r4r",
+    "rxr": "clipvil.datasets.rxr",
+    "mini_r2r": "clipvil.datasets.mini_r2r",
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from clipvil.datasets.base import Dataset
     from clipvil.encoders.base import EncoderSpec
     from clipvil.features.base import FeatureSource
     from clipvil.tasks.losses import LossTerms
@@ -83,8 +84,8 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
-    `prepare_training`, `begin`, `at_epoch`, `estimate`, `continue_from` (see the functions of that name), `order` (see
-    `reading_order`), `refuses` (see `refusal`), `loss_weights` (see `LossTerms`) and
+    `attach`, `prepare_training`, `begin`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names),
+    `order` (see `reading_order`), `refuses` (see `refusal`), `loss_weights` (see `LossTerms`) and
     `adopt(model, initial: InitialRun) -> JSON report`, which takes over what it can of a run of another task.
     """
 
@@ -147,6 +148,16 @@ def begin(task: Task, model: nn.Module) -> dict[str, Any]:
     """Let a task start a fresh model from weights that others published (its `begin(model)`); what it took, as JSON."""
     own = getattr(task, "begin", None)
     return {} if own is None else dict(own(model))
+
+
+def attach(task: Task, datasets: Mapping[str, Dataset], features: FeatureSource) -> FeatureSource:
+    """Let a task look at corpora and features as wholes before anything is collated (its `attach(datasets, features)`).
+
+    What it returns stands in the place of the features from then on. For most tasks that is the features themselves;
+    navigation takes graphs and panoramas from there.
+    """
+    own = getattr(task, "attach", None)
+    return features if own is None else cast("FeatureSource", own(datasets, features))
 
 
 def prepare_training(task: Task, train: Sequence[Any]) -> None:

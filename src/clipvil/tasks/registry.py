@@ -22,6 +22,8 @@ _TASKS = {
     "visual_entailment": "clipvil.tasks.visual_entailment:VisualEntailment",
     "captioning": "clipvil.tasks.captioning:Captioning",
     "pretraining": "clipvil.tasks.pretraining:Pretraining",
+    "navigation": "clipvil.tasks.vln:Navigation",
+    "navigation_speaker": "clipvil.tasks.vln_speaker:NavigationSpeaker",
     "retrieval_captioning": "clipvil.tasks.retrieval_captioning:RetrievalCaptioning",
 }
 _registered: dict[str, Callable[[Mapping[str, Any]], Task]] = {}

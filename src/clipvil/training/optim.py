@@ -100,6 +100,10 @@ def create_optimiser(choice: OptimiserChoice, parameters: Mapping[str, nn.Parame
     groups = [group for group in groups if group["params"]]
     if choice.name == "sgd":
         return torch.optim.SGD(groups, lr=choice.lr, momentum=choice.momentum, weight_decay=choice.weight_decay)
+    if choice.name == "rmsprop":
+        return torch.optim.RMSprop(
+            groups, lr=choice.lr, eps=choice.eps, momentum=choice.momentum, weight_decay=choice.weight_decay
+        )
     kinds: dict[str, Any] = {
         "adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "bert_adamw": BertAdamW
     }  # fmt: skip

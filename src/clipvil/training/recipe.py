@@ -79,7 +79,7 @@ class OptimiserChoice(_Section):
     every parameter of one dimension (biases and the scales of norms).
     """
 
-    name: Literal["adamax", "adamw", "adam", "sgd", "bert_adamw"] = "adamw"
+    name: Literal["adamax", "adamw", "adam", "sgd", "rmsprop", "bert_adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)

@@ -20,7 +20,18 @@ from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.features.without import bare
 from clipvil.files import atomic_write_json
-from clipvil.tasks.base import Scores, Task, begin, continue_from, estimate, light, prepare_training, trains, units
+from clipvil.tasks.base import (
+    Scores,
+    Task,
+    attach,
+    begin,
+    continue_from,
+    estimate,
+    light,
+    prepare_training,
+    trains,
+    units,
+)
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
 from clipvil.training.evaluation import predict_all
@@ -153,6 +164,7 @@ def evaluate(
     datasets = datasets or load_datasets(recipe.data, (split,))
     features = features or open_features(recipe, datasets, out if elsewhere else run, quiet=quiet)
     task, model, assets = restore(run, recipe)
+    features = attach(task, datasets, features)
     model.to(best_device())
     spec = EncoderSpec(**assets["encoder"])
     if problem := other_encoder(spec, features.spec.fingerprint, features.spec.grid_channels):
@@ -303,6 +315,7 @@ def _train(
         _check_splits(datasets)
         watch.lap("data")
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
+        source, features = features, attach(task, datasets, features)
         watch.lap("features")
     if recipe.features.source == "pictures" and not hasattr(bare(features), "pixels"):
         raise UsageError("features.source is pictures, and features were passed in: pass a PictureSource, or none")
@@ -331,7 +344,7 @@ def _train(
     keep = out if fixed is not None and accelerator.num_processes == 1 else None
     judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
-    result = build_result(recipe, model, features, datasets, chosen, judged, position, watch)
+    result = build_result(recipe, model, source, datasets, chosen, judged, position, watch)
     if initial is not None:
         result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
     elif adopted:

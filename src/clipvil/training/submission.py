@@ -13,6 +13,7 @@ from clipvil.files import atomic_write_json
 from clipvil.tasks.base import Prediction
 from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import load_datasets
+from clipvil.training.recipe import Recipe
 from clipvil.training.run_files import read_predictions, read_recipe
 
 
@@ -36,6 +37,8 @@ class Server:
 
 _DIGITS = 18
 """Of an id that is a number: what fits into 64 bits."""
+NAVIGATION = ("r2r", "rxr")
+"""Servers that take walks, see `clipvil.tasks.navigation_submission`."""
 _ANSWERING = ("vqa", "zero_shot_vqa")
 
 SERVERS: Mapping[str, Server] = {
@@ -71,8 +74,11 @@ def write_submission(run: str | Path, server: str, split: str, out: str | Path |
         CheckpointError: the split was not predicted yet.
         DataError: a question of the split has no answer, or the file is not what the server takes.
     """
-    run, taken = Path(run), _server(server)
+    run = Path(run)
     recipe = read_recipe(run)
+    if server in NAVIGATION or recipe.task == "navigation":
+        return _write_walks(run, recipe, server, split, out)
+    taken = _server(server)
     if recipe.task not in taken.tasks:
         raise UsageError(
             f"the server {server} judges the task {taken.tasks[0]}, the run {run} is of the task {recipe.task}"
@@ -95,6 +101,24 @@ def write_submission(run: str | Path, server: str, split: str, out: str | Path |
     return path, len(predictions)
 
 
+def _write_walks(run: Path, recipe: Recipe, server: str, split: str, out: str | Path | None) -> tuple[Path, int]:
+    """The same for navigation, whose files hold walks. Raises UsageError, CheckpointError, DataError."""
+    from clipvil.tasks.navigation_submission import write_walks
+
+    if server not in NAVIGATION:
+        raise UsageError(f"the run {run} is of the task navigation, whose servers are {' and '.join(NAVIGATION)}")
+    if recipe.task != "navigation":
+        raise UsageError(f"the server {server} judges the task navigation, the run {run} is of the task {recipe.task}")
+    predictions = [prediction for prediction, _ in read_predictions(run, split)]
+    data = load_datasets(recipe.data, (split,))[split]
+    if data.graphs is None:
+        raise DataError(f"the data of split '{split}' names no navigation graphs", fix="set data.graphs")
+    suffix = "json" if server == "r2r" else "jsonl"
+    path = Path(out) if out is not None else run / f"submission_{server}_{split}.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path, write_walks(server, predictions, data.records, data.graphs, path)
+
+
 def check_submission(path: str | Path, server: str, questions: str | Path) -> int:
     """Check a file that is there already against the server's questions file; returns how many answers it holds.
 
@@ -104,6 +128,8 @@ def check_submission(path: str | Path, server: str, questions: str | Path) -> in
     """
     import importlib
 
+    if server in NAVIGATION:
+        raise UsageError("files of walks are checked by `clipvil score navigation`, which knows the graphs")
     taken, path = _server(server), Path(path)
     reader = importlib.import_module(f"clipvil.datasets.{taken.reader}")
     # Several captions are about one picture, which is answered once.
@@ -116,7 +142,7 @@ def check_submission(path: str | Path, server: str, questions: str | Path) -> in
 
 def _server(name: str) -> Server:
     if name not in SERVERS:
-        raise UsageError(f"unknown server '{name}'; known are {', '.join(SERVERS)}")
+        raise UsageError(f"unknown server '{name}'; known are {', '.join([*SERVERS, *NAVIGATION])}")
     return SERVERS[name]
 
 

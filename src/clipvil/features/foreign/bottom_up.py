@@ -107,7 +107,7 @@ def _record(line: bytes, channels: int | None, where: str) -> ForeignRecord:
     width, height, count, boxes, features = (fields[place] for place in _COLUMNS[len(fields)])
     size = (_whole(height, "height", where), _whole(width, "width", where))
     regions = _whole(count, "num_boxes", where)
-    box_values, values = _floats(boxes, "boxes", where), _floats(features, "features", where)
+    box_values, values = floats(boxes, "boxes", where), floats(features, "features", where)
     if len(box_values) != 4 * regions:
         reason = "truncated" if len(box_values) < 4 * regions else "misshapen"
         raise FeatureError(reason, f"{where}: {len(box_values)} numbers in boxes, {regions} boxes need {4 * regions}")
@@ -125,7 +125,8 @@ def _whole(field: bytes, name: str, where: str) -> int:
     return int(text)
 
 
-def _floats(field: bytes, name: str, where: str) -> Tensor:
+def floats(field: bytes, name: str, where: str) -> Tensor:
+    """A base64 field as float32. Raises FeatureError."""
     # Python 3 scripts that print bytes leave b'...' around them.
     field = field[2:-1] if field[:2] in (b"b'", b'b"') else field
     try:

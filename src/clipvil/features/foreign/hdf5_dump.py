@@ -40,13 +40,7 @@ _FILE = "features.h5"
 def open_source(place: Path, options: Options) -> ForeignSource:
     """An HDF5 file of either layout."""
     h5py = require("h5py", "hdf5")
-    if not place.is_file():
-        raise DataError("no such file", file=place)
-    try:
-        file = h5py.File(place, "r")
-        names = list(file)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot be read as HDF5 ({first_line(error)})", file=place) from None
+    file, names = open_datasets(place)
     if "image_features" in names:
         return _BottomUp(h5py, file, place, options).source()
     if not names:
@@ -62,6 +56,23 @@ def open_source(place: Path, options: Options) -> ForeignSource:
         return as_record(values, options.layout or "hwc", options.channels, where(row))
 
     return ForeignSource(place.name, ids_of(names, options.ids), where, read)
+
+
+def open_datasets(place: Path) -> tuple[Any, list[str]]:
+    """An HDF5 file, opened, and the names at its top. Raises DataError, or UsageError where h5py is not installed."""
+    h5py = require("h5py", "hdf5")
+    if not place.is_file():
+        raise DataError("no such file", file=place)
+    try:
+        file = h5py.File(place, "r")
+        return file, list(file)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot be read as HDF5 ({first_line(error)})", file=place) from None
+
+
+def read_dataset(file: Any, name: str, where: str) -> Tensor:
+    """All of a dataset that lies in this very file. Raises FeatureError."""
+    return _read(require("h5py", "hdf5"), file, name, slice(None), where)
 
 
 def _dataset(h5py: Any, file: Any, name: str, where: str) -> Any:

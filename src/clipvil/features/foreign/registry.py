@@ -46,6 +46,8 @@ FORMATS: Mapping[str, Format] = {
     "lmdb": _format("lmdb_dump", "LMDB of .npy or .npz values by picture", "layout", "channels", "ids"),
     "hdf5": _format("hdf5_dump", "HDF5: one dataset a picture, or bottom-up image_features", "layout", "channels",
                     "ids", "ids_file"),
+    "vln-tsv": _format("panoramas", "navigation: 36 views a viewpoint, base64 (CLIP-ViL)", "channels", kind="tsv"),
+    "vln-hdf5": _format("panoramas", "navigation: 36 views a viewpoint, HDF5 (HAMT)", "channels", kind="hdf5"),
 }  # fmt: skip
 
 

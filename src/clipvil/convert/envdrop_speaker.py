@@ -1,0 +1,62 @@
+"""The speaker of EnvDrop and CLIP-ViL-VLN, in files as those of the follower; from Python alone, see `from_envdrop`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from clipvil.convert.base import Sizes, Source, loaded, translate
+from clipvil.models import envdrop_speaker
+from clipvil.models.envdrop_speaker import Speaker
+
+MODEL, PRESET, TITLE = "envdrop", "published", "speaker of EnvDrop"
+OPTIONS = ("angle_size", "dropout", "feature_dropout")
+DROPPED: Sequence[tuple[str, str]] = (
+    (r"decoder\.baseline_projection\..*", "a baseline for reinforcement learning that nothing uses"),
+)
+_MODULES: Sequence[tuple[str, str]] = (
+    (r"walk", "encoder.lstm"),
+    (r"look\.query", "encoder.attention_layer.linear_in"),
+    (r"look\.out", "encoder.attention_layer.linear_out"),
+    (r"again", "encoder.post_lstm"),
+    (r"words", "decoder.embedding"),
+    (r"speak", "decoder.lstm"),
+    (r"recall\.query", "decoder.attention_layer.linear_in"),
+    (r"recall\.out", "decoder.attention_layer.linear_out"),
+    (r"out", "decoder.projection"),
+)
+
+
+def source_name(name: str) -> str:
+    """What the published checkpoints call our parameter `name`. Raises KeyError for one that they do not have."""
+    name = name.removeprefix("speaker.")
+    for pattern, theirs in _MODULES:
+        if match := re.match(pattern + r"\.", name):
+            return f"{theirs}.{name[match.end() :]}"
+    raise KeyError(name)
+
+
+def sizes(state: Mapping[str, Tensor]) -> Sizes:
+    """Read from the shapes; how many numbers of a view are angles no shape tells, so 128 is taken unless it is said."""
+    words, word_size = state[source_name("words.weight")].shape
+    width, hidden = state[source_name("look.query.weight")].shape
+    return Sizes({"hidden": hidden, "word_size": word_size}, words, None, width)
+
+
+def build(settings: Mapping[str, Any], *args: Any, **sizes: Any) -> nn.Module:
+    """The speaker of these settings; `channels` counts the angles in, since the shapes do."""
+    config = envdrop_speaker.configure(settings)
+    return Speaker(sizes["words"], sizes["channels"] - config.angle_size, config)
+
+
+def from_envdrop(state: Mapping[str, Tensor], **options: Any) -> Speaker:
+    """A published speaker from `<network>.<parameter>` tensors; `options` are fields of the configuration.
+
+    Raises CheckpointError naming what is missing, left over or misshapen.
+    """
+    kind = cast(Source, sys.modules[__name__])
+    return cast(Speaker, loaded(kind, translate(kind, state, options)))
