@@ -321,24 +321,26 @@ def _train(
     if accelerator.is_main_process:
         _write_beginnings(out, recipe, materials.assets(), options)
     adopted: dict[str, Any] = {}
+    whole: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if fixed is None:
         loop, adopted = _loop(materials, out, accelerator, quiet)
-        model, position = loop.model, loop.run(options)
+        model, position, whole = loop.model, loop.run(options), loop.whole()
     else:
         model, position = fixed, Position(stopped=UNTRAINED)
     watch.lap("training")
     # What was trained has its checkpoints; what was not has nothing to go on from but its predictions so far.
     keep = out if fixed is not None and accelerator.num_processes == 1 else None
-    judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
+    with whole:
+        judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
     result = build_result(recipe, model, features, datasets, chosen, judged, position, watch)
     if initial is not None:
         result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
     elif adopted:
         result["init"] = adopted
+    if fixed is None:
+        save_weights(out / BEST, model, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
-        if fixed is None:
-            save_weights(out / BEST, model)
         for name, value in judged.items():
             write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
             partial_path(out, name).unlink(missing_ok=True)
