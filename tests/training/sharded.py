@@ -1,7 +1,8 @@
-"""What `accelerate launch --use_fsdp` starts in the tests: runs of a plan, and that their parameters were sharded."""
+"""What `accelerate launch --use_fsdp` starts in the tests: runs of a plan, and a note of what each process held."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,24 +11,18 @@ from tests.training import distributed_pictures
 
 
 def main(plan: Path) -> None:
-    """Every run of a plan, as in `distributed_pictures`; beside it, what each process held and how it was cut."""
-    made: list[ShardedLosses] = []
+    """Every run of a plan, as in `distributed_pictures`. PLAN.held<rank>: numbers of the model, held here, blocks."""
     plain = ShardedLosses.__init__
 
-    def remembered(self: ShardedLosses, *arguments: object) -> None:
+    def noting(self: ShardedLosses, *arguments: object) -> None:
         plain(self, *arguments)  # type: ignore[arg-type]
-        made.append(self)
-
-    ShardedLosses.__init__ = remembered  # type: ignore[method-assign,assignment]
-    distributed_pictures.main(plan)
-    import torch
-
-    lines = []
-    for found in made:
-        parameters = list(found.parameters())
+        parameters = list(self.parameters())
         here = sum(p.to_local().numel() for p in parameters)  # type: ignore[operator]
-        lines.append(f"{sum(p.numel() for p in parameters)} {here} {len(found.units)}\n")
-    plan.with_suffix(f".held{torch.distributed.get_rank()}").write_text("".join(lines))
+        with plan.with_suffix(f".held{os.environ['RANK']}").open("a") as stream:
+            stream.write(f"{sum(p.numel() for p in parameters)} {here} {len(self.units)}\n")
+
+    ShardedLosses.__init__ = noting  # type: ignore[method-assign,assignment]
+    distributed_pictures.main(plan)
 
 
 if __name__ == "__main__":
