@@ -25,35 +25,35 @@ from tests.training.test_distributed_pictures import curve, write_plan
 from tests.training.toy import ToyTask
 
 # Micro-batches whose terms count differently many questions, dropout, two optimisers of which one has no state.
-TERMS = {"task_settings__terms": "true", "training__evaluate_every": "5"}
+TERMS = {"task_settings__terms": "true", "training__evaluate_every": "5", "schedule__steps": "10"}
 # A mean as the loss, which only a plain tensor says; our own optimiser; blocks computed twice; both kinds of clipping.
 OTHER = {
     "schedule__steps": "3", "optimiser__name": "bert_adamw", "trunk__optimiser": "{name: adamax, lr: 0.001}",
     "trunk__checkpointing": "true", "training__grad_clip_value": "0.01", "training__mixed_precision": "bf16",
 }  # fmt: skip
-
-
-def steps(number: int) -> dict[str, str]:
-    return {**TERMS, "schedule__steps": str(number)}
+RUNS = {"terms": TERMS, "other": OTHER}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`one/` by one process, `two/` sharded over two: ten updates, three others, and the halves of each resumed."""
+    """`one/` by one process, `two/` sharded over two: ten updates, three others, and the first five of each resumed."""
     root = tmp_path_factory.mktemp("sharded")
     pictures = str(root / "pictures")
     write_pictures(root / "pictures")
 
-    def plan(name: str, other: str) -> list[list[Any]]:
-        fresh = {"terms": steps(10), "other": OTHER, "half": steps(5)}
-        made = [[str(root / name / run), pictures, changes, False] for run, changes in fresh.items()]
-        return made if other == name else [*made, [str(root / f"{other}-{name}"), pictures, steps(10), True]]
+    def fresh(name: str) -> list[list[Any]]:
+        return [[str(root / name / run), pictures, changes, False] for run, changes in RUNS.items()]
 
-    distributed_pictures.main(write_plan(root / "one.json", *plan("one", "one")))
-    shutil.copytree(root / "one" / "half", root / "one-two")
-    launch(sharded.__name__, write_plan(root / "two.json", *plan("two", "one")), processes=2, kind=SHARDED)
-    shutil.copytree(root / "two" / "half", root / "two-one")
-    distributed_pictures.main(write_plan(root / "back.json", [str(root / "two-one"), pictures, steps(10), True]))
+    def halved(name: str, way: str) -> list[Any]:
+        shutil.copytree(root / name / "terms", root / way)
+        shutil.rmtree(root / way / "checkpoints" / "checkpoint-10")
+        (root / way / "result.json").unlink()
+        return [str(root / way), pictures, RUNS["terms"], True]
+
+    distributed_pictures.main(write_plan(root / "one.json", *fresh("one")))
+    plan = write_plan(root / "two.json", *fresh("two"), halved("one", "one-two"))
+    launch(sharded.__name__, plan, processes=2, kind=SHARDED)
+    distributed_pictures.main(write_plan(root / "back.json", halved("two", "two-one")))
     return root
 
 
