@@ -70,8 +70,9 @@ def scattered(tensor: Tensor, like: Tensor) -> Tensor:
     """
     if not hasattr(like, "device_mesh") or tensor.shape != like.shape:
         return tensor
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
+    assert isinstance(like, DTensor)
     part = distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
     # A copy, for the part may be a view that keeps the whole in memory.
     return part.clone()
@@ -100,20 +101,20 @@ class ShardedLosses(nn.Module):
             )
         plugin = _plugin(accelerator)
         self.reshard = bool(plugin.reshard_after_forward)
-        root = _Flat(losses)
-        _copy_from_first(tensor.data for tensor in (*root.parameters(), *root.buffers()))
+        self.flat = flat = _Flat(losses)
+        _copy_from_first(tensor.data for tensor in (*flat.parameters(), *flat.buffers()))
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        blocks = _units(root, losses, plugin.transformer_cls_names_to_wrap)
+        blocks = _units(flat, losses, plugin.transformer_cls_names_to_wrap)
         self.units = [fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard) for block in blocks]
-        self.root = fully_shard(root, mesh=mesh, reshard_after_forward=False)
+        self.root = fully_shard(flat, mesh=mesh, reshard_after_forward=False)
         # Said, not found from the last forward passes: those of an evaluation are not the same on all processes.
         for before, unit in zip([self.root, *self.units], [*self.units, self.root], strict=True):
             unit.set_modules_to_backward_prefetch([before])
 
     def forward(self, batch: Any) -> Tensor | LossTerms:
         """As of `LossModule`."""
-        found = self.root(batch)
-        return LossTerms(*found, self.root.names) if isinstance(found, tuple) else found
+        found: Tensor | tuple[Tensor, Tensor] = self.flat(batch)
+        return found if isinstance(found, Tensor) else LossTerms(*found, names=self.flat.names)
 
     def set_requires_gradient_sync(self, wanted: bool) -> None:
         """Whether the next backward passes exchange gradients, or only add them up (whole, on each process)."""
@@ -157,9 +158,9 @@ class _Flat(nn.Module):
         self.names: tuple[str, ...] = ()
 
     def forward(self, batch: Any) -> Tensor | tuple[Tensor, Tensor]:
-        loss = self.losses(batch)
+        loss: Tensor | LossTerms = self.losses(batch)
         if not isinstance(loss, LossTerms):
-            return loss  # type: ignore[no-any-return]
+            return loss
         self.names = loss.names
         return loss.sums, loss.weights
 
@@ -195,7 +196,7 @@ def _uses(module: nn.Module) -> Counter[int]:
 
 @torch.no_grad()
 def _copy_from_first(tensors: Iterable[Tensor]) -> None:
-    """Give all processes the values of the first. What is not contiguous is left alone: a constant that was expanded."""
+    """Give all processes the values of the first; not of constants that were expanded, the only ones not contiguous."""
     for tensor in tensors:
         if tensor.is_contiguous() and tensor.numel():
             torch.distributed.broadcast(tensor, src=0)
