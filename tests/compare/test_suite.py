@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from clipvil.compare.suite import EncoderEntry, Suite, merge, packaged_suites, read_data, unique_slugs
+from clipvil.compare.suite import EncoderEntry, Suite, TaskEntry, merge, packaged_suites, read_data, unique_slugs
 from clipvil.errors import DataError, RecipeError, UsageError
 
 
 def test_the_packaged_suites_load() -> None:
-    assert {"mini", "easy_vqa"} <= set(packaged_suites())
+    assert {"mini", "mini-captioning", "easy_vqa"} <= set(packaged_suites())
     mini = Suite.load("mini")
     assert mini.labels() == ["mini/contrastive", "mini/annotated", "mini/random", "question-only"]
     assert mini.seeds == (0, 1) and mini.chosen_reference() == "mini/contrastive" and mini.name == "mini"
@@ -59,18 +59,23 @@ def test_yaml_is_data_and_never_code(tmp_path: Path) -> None:
 
 def test_parts_given_beside_a_suite_replace_its_own() -> None:
     made = merge("mini", encoders=["x"], tasks=["t"], seeds=3, data={"format": "custom"}, overrides=["a=1"])
-    assert made.labels() == ["x", "question-only"] and made.tasks == ("t",) and made.seeds == (0, 1, 2)
+    assert (
+        made.labels() == ["x", "question-only"] and made.tasks == (TaskEntry(recipe="t"),) and made.seeds == (0, 1, 2)
+    )
     assert made.data == {"format": "custom"} and made.overrides == ("a=1",)
     assert merge("mini", question_only=False).labels()[-1] == "mini/random"
     assert merge("mini", seeds=[7]).seeds == (7,)
 
 
 def test_a_comparison_needs_a_suite_or_encoders_and_one_of_tasks_and_recipe() -> None:
-    with pytest.raises(UsageError, match=r"name a suite \(easy_vqa, mini\) or --encoders"):
+    with pytest.raises(
+        UsageError, match=r"name a suite \(easy_vqa, mini, mini-captioning, mini-pretraining\) or --encoders"
+    ):
         merge(None)
     with pytest.raises(UsageError, match="not both"):
         merge("mini", recipe="r.yaml", tasks=["vqa"])
-    assert merge(None, encoders=[EncoderEntry(name="a", label="A")], recipe="r.yaml").tasks == ("r.yaml",)
+    made = merge(None, encoders=[EncoderEntry(name="a", label="A")], recipe="r.yaml")
+    assert [task.title for task in made.tasks] == ["r.yaml"]
 
 
 def test_question_only_is_not_added_twice() -> None:

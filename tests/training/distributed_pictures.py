@@ -1,12 +1,10 @@
-"""What `accelerate launch` starts in the test of training from pictures: one run after the other."""
+"""What `accelerate launch` starts in the test of training from pictures."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-
-from accelerate.state import AcceleratorState, GradientState
 
 from clipvil.training.run import train
 from tests.training.picture_world import picture_recipe, write_pictures
@@ -25,12 +23,12 @@ def run(out: Path, pictures: Path, changes: dict[str, str], resume: bool) -> Non
 
 
 def main(plan: Path) -> None:
-    """Every run of a plan: a JSON list of folder, pictures, changes of the recipe, and whether to go on."""
-    for out, pictures, changes, resume in json.loads(plan.read_text()):
-        # The end of a run closes the connection between processes; accelerate opens another once it has forgotten it.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-        run(Path(out), Path(pictures), changes, resume)
+    """The run of a plan: a JSON list of folder, pictures, changes of the recipe, and whether to go on.
+
+    One run a launch: a second group of processes in the same ones may wait for ever.
+    """
+    out, pictures, changes, resume = json.loads(plan.read_text())
+    run(Path(out), Path(pictures), changes, resume)
 
 
 if __name__ == "__main__":

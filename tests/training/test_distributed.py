@@ -14,12 +14,14 @@ from tests.training.launching import launch
 from tests.training.toy import toy_world
 
 
-def test_two_processes_train_one_model_and_judge_each_record_once(tmp_path: Path) -> None:
+def test_two_processes_train_one_model_in_two_phases_and_judge_each_record_once(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text(distributed.recipe().to_yaml())
     launch("tests.training.distributed", tmp_path / "two", processes=2)
     distributed.main(tmp_path / "one")
     two, one = load_file(tmp_path / "two" / "best.safetensors"), load_file(tmp_path / "one" / "best.safetensors")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
+    assert (tmp_path / "two" / "initial" / "result.json").exists()
     _, splits = toy_world()
     ids = [prediction.record_id for prediction, _ in read_predictions(tmp_path / "two", "test")]
     assert ids == [record.question_id for record in splits["test"].records]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ TERMS = {"task_settings__terms": "true"}
 # processes here, and a picture of two questions might be encoded in both, so both are off.
 SYNCED = {
     "trunk__batch_norm": "sync", "training__micro_batch": "null", "model__dropout": "0.0",
-    "encoder__resize": "square:64", "pictures__sentences": "1", "training__evaluate_every": "3", "schedule__steps": "3",
+    "encoder__resize": "square:64", "pictures__sentences": "1", "training__evaluate_every": "2", "schedule__steps": "2",
 }  # fmt: skip
 
 
@@ -35,11 +34,6 @@ def curve(run: Path, *keys: str) -> list[list[float]]:
     return [[line[key] for key in keys] for line in lines]
 
 
-def write_plan(path: Path, *runs: list[Any]) -> Path:
-    path.write_text(json.dumps(runs))
-    return path
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`one/` by one process; `two/` by two; `changing` by two for ten updates, one for five, and two for the rest."""
@@ -47,20 +41,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = str(root / "pictures")
     write_pictures(root / "pictures")
 
-    def plan(name: str) -> list[list[Any]]:
-        changes = {"terms": steps(20), "synced": SYNCED}
-        return [[str(root / name / run), pictures, changes[run], False] for run in changes]
+    def plan(run: str, changes: dict[str, str], resume: bool = False) -> Path:
+        path = root / f"{run.replace('/', '-')}-{changes['schedule__steps']}.json"
+        path.write_text(json.dumps([str(root / run), pictures, changes, resume]))
+        return path
 
-    def changing(number: int) -> list[Any]:
-        return [str(root / "changing"), pictures, steps(number), True]
-
-    module = distributed_pictures.__name__
-    launch(module, write_plan(root / "first.json", *plan("two")), processes=2)
+    for name, changes in {"terms": steps(20), "synced": SYNCED}.items():
+        launch(distributed_pictures.__name__, plan(f"two/{name}", changes), processes=2)
+        distributed_pictures.main(plan(f"one/{name}", changes))
     shutil.copytree(root / "two" / "terms", root / "changing")
     shutil.rmtree(root / "changing" / "checkpoints" / "checkpoint-20")
     (root / "changing" / "result.json").unlink()
-    distributed_pictures.main(write_plan(root / "second.json", *plan("one"), changing(15)))
-    launch(module, write_plan(root / "third.json", changing(20)), processes=2)
+    distributed_pictures.main(plan("changing", steps(15), resume=True))
+    launch(distributed_pictures.__name__, plan("changing", steps(20), resume=True), processes=2)
     return root
 
 

@@ -86,3 +86,48 @@ def test_snli_ve_trains_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["predict", str(run), "--image", str(picture), "--text", "A toddler sleeps."]) == 0
     printed = capsys.readouterr().out
     assert all(label in printed for label in counts)
+
+
+TUNED = [
+    "encoder.name=mini/random", "encoder.resize=clipvil-pretrain:short=48,long=64", "model.preset=mini",
+    "model.layers=1",
+    "init.recipe=null", "init.weights=best", "task_settings.words=null", "schedule.steps=2",
+    "trunk.schedule.milestones=[1]",
+    "training.batch_size=4", "training.micro_batch=2", "training.evaluate_every=2", "training.loader_workers=0",
+    "training.mixed_precision=no", "pictures.keep=nowhere", "--quiet",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:mini/random")
+def test_the_paper_recipe_of_clip_vil_p_trains_on_snli_ve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, run = shared("data", "formats", "snli_ve"), tmp_path / "run"
+    splits = [f"data.{name}={{pairs: sample_pairs.jsonl, images: images}}" for name in ("train", "val", "test")]
+    line = ["train", "paper/clip_vil_p/snli-ve-rn50", f"data.root={root}", *splits, *TUNED, "--out", str(run)]
+    assert main(line) == 0
+    result = json.loads((run / "result.json").read_text())
+    assert result["metric"] == "entailment_accuracy" and result["data"]["test"]["records"] == 16
+    assert result["features"]["source"] == "pictures"
+    said = f"--predictions={run / 'predictions_test.jsonl'}"
+    annotations = f"--annotations={root / 'sample_pairs.jsonl'}"
+    assert main(["score", "entailment", annotations, said, "--json", str(tmp_path / "out.json")]) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["overall"] == pytest.approx(result["scores"]["test"]["overall"]["value"], abs=0.005)
+    capsys.readouterr()
+
+
+@pytest.mark.filterwarnings("ignore:mini/random")
+def test_the_paper_recipe_of_clip_vil_p_trains_on_gqa(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, run = shared("data", "formats", "gqa"), tmp_path / "run"
+    splits = ["data.train={questions: question_dir, images: images}"]
+    splits += [f"data.{name}={{questions: questions.json, images: images}}" for name in ("val", "testdev")]
+    line = ["train", "paper/clip_vil_p/gqa-rn50", f"data.root={root}", *splits, *TUNED, "--out", str(run)]
+    assert main(line) == 0
+    result = json.loads((run / "result.json").read_text())
+    assert result["mode"] == "exact" and result["features"]["source"] == "pictures"
+    said = f"--predictions={run / 'predictions_testdev.jsonl'}"
+    line = ["score", "gqa", f"--questions={root / 'questions.json'}", said, "--json", str(tmp_path / "out.json")]
+    assert main(line) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["overall"] == result["scores"]["testdev"]["overall"]["value"]
+    assert main(["submit", str(run), "--server", "gqa", "--split", "testdev"]) == 0
+    capsys.readouterr()

@@ -68,13 +68,13 @@ def _caption(answer: GalleryAnswer, colours: Mapping[str, plots.Series]) -> Html
     return el(
         "li",
         _by(answer, colours, None),
+        el("b", f"{answer.score:.1f}", class_="points"),
         el(
             "span",
-            el("b", f"{answer.score:.1f}"),
-            el("span", f" \u00b7 {100 * answer.confidence:.0f} %", title="confidence"),
-            class_="confidence",
+            answer.answer or "(nothing)",
+            el("span", f" {100 * answer.confidence:.0f} %", class_="confidence", title="confidence"),
+            class_="said",
         ),
-        el("span", answer.answer or "(nothing)", class_="answer"),
     )
 
 

@@ -162,7 +162,8 @@ def recipe_for(task: str, data_format: str | None) -> str:
 
 
 def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dataset]]) -> TaskPlan:
-    source = recipe_for(entry.recipe, (suite.data or {}).get("format"))
+    # Where the suite leaves the format to the recipes, its own name is the hint: `vqa` in the suite mini is mini/vqa.
+    source = recipe_for(entry.recipe, (suite.data or {}).get("format") or suite.name.partition("-")[0])
     values, where = read_recipe_file(source)
     if suite.data is not None:
         values = {**values, "data": suite.data if "format" in suite.data else {**values.get("data", {}), **suite.data}}

@@ -61,8 +61,8 @@ def _selection(task: TaskPlan) -> str:
     if not task.trains:
         what = "the captions" if task.kind.captions else "the list of answers"
         return (
-            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives {what} alone, and "
-            f"{judged} {are} looked at once."
+            f"{task.name}: nothing is trained, so one run an encoder says all; the training split gives {what} alone, "
+            f"and {judged} {are} looked at once."
         )
     if task.test_splits == ["val"]:
         return (

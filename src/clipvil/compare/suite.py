@@ -83,10 +83,10 @@ class Suite(_Section):
     """Encoders x tasks x seeds, and the data they all share.
 
     `tasks` are recipes (a file, a packaged name, or a task's name, for which the recipe that fits the data is taken),
-    or entries with a recipe and what is changed of it; `data` replaces the data section of every recipe, `{out}` in it
-    stands for the folder of the comparison; `overrides` are `key=value` as on the command line; `reference` is the
-    label that differences are taken against (the first encoder when left out); `question_only` adds the row of what
-    language alone gives.
+    or entries with a recipe and what is changed of it; `data` replaces the data section of every recipe, or, where it
+    names no format, some entries of each; `{out}` in it stands for the folder of the comparison; `overrides` are
+    `key=value` as on the command line; `reference` is the label that differences are taken against (the first encoder
+    when left out); `question_only` adds the row of what language alone gives.
     """
 
     name: str = ""

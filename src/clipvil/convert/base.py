@@ -19,16 +19,20 @@ class Sizes:
     """What the shapes of a state dict say: fields of the recipe's `model` section, and the sizes of its tables."""
 
     settings: Mapping[str, Any]
-    tables: Mapping[str, int]
-    """Rows of each table that a vocabulary must fit, by the name that `build` takes it under: words, answers."""
+    words: int
+    answers: int | None
+    """None: the model has no answers."""
     channels: int
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Rows of each table that a vocabulary must fit, by the name that `build` takes it under."""
+        return {"words": self.words} | ({} if self.answers is None else {"answers": self.answers})
 
 
 class Source(Protocol):
     """A module that knows one kind of released checkpoint."""
 
-    TASK: str
-    """Name of the task whose model it is."""
     MODEL: str
     """Name of the model in the task (`model.name` of a recipe)."""
     PRESET: str
@@ -37,8 +41,6 @@ class Source(Protocol):
     """Fields of the `model` section that no shape tells and a recipe may therefore say."""
     TITLE: str
     """How messages call the checkpoint."""
-    VOCABULARIES: str
-    """The options that name its vocabularies, in words for messages."""
     DROPPED: Sequence[tuple[str, str]]
     """Patterns of keys that are left behind, each with the reason."""
 
@@ -50,15 +52,24 @@ class Source(Protocol):
         """What the checkpoint calls our parameter or buffer `name`."""
         ...
 
+    def build(self, settings: Mapping[str, Any], *args: Any, **sizes: Any) -> nn.Module:
+        """The model of these settings; `sizes` are those of `Sizes.tables`, and channels."""
+        ...
+
+
+class Release(Source, Protocol):
+    """A source that `convert` makes a run of: it also knows the task and the vocabularies that go with the weights."""
+
+    TASK: str
+    """Name of the task whose model it is."""
+    VOCABULARIES: str
+    """The options that name its vocabularies, in words for messages."""
+
     def assets(self, sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
         """What the task restores, read from the vocabularies of the release; None where they are not given.
 
         Raises UsageError for one that is missing or superfluous, DataError for one that does not fit the weights.
         """
-        ...
-
-    def build(self, settings: Mapping[str, Any], **sizes: int) -> nn.Module:
-        """The model of these settings; `sizes` are those of `Sizes.tables`, and channels."""
         ...
 
 

@@ -84,7 +84,7 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
         "encoder_layers": _layers(state, "encoder"),
         "decoder_layers": _layers(state, "decoder"),
     }
-    return Sizes(settings, {"words": words}, channels)
+    return Sizes(settings, words, None, channels)
 
 
 def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
@@ -97,10 +97,9 @@ def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -
     if words is None:
         return None
     vocabulary = CaptionVocabulary.load(words)
-    if len(vocabulary) != sizes.tables["words"]:
+    if len(vocabulary) != sizes.words:
         raise DataError(
-            f"gives {len(vocabulary)} rows with that of start and end, the checkpoint's word table has "
-            f"{sizes.tables['words']}",
+            f"gives {len(vocabulary)} rows with that of start and end, the checkpoint's word table has {sizes.words}",
             file=words,
             fix="give the vocabulary that the model was trained with",
         )

@@ -101,7 +101,7 @@ class ClipVilPSource:
             settings["heads"] = hidden // _HEAD_SIZE
         channels = state[self.source_name("body.grid.project.weight")].shape[1]
         answers = state[self.source_name("heads.answers.out.bias")].shape[0] if "answers" in self.heads else 0
-        return Sizes(settings, {"words": words, "answers": answers}, channels)
+        return Sizes(settings, words, answers, channels)
 
     def source_name(self, name: str) -> str:
         """What the checkpoint calls our parameter `name`. Raises KeyError for one that it does not have."""

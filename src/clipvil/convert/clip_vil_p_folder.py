@@ -140,7 +140,7 @@ def _write(out: Path, recipe: Recipe, released: Released, task: dict[str, Any] |
         settings |= {"tokenizer": "wordpiece", "max_tokens": MAX_TOKENS}
     recipe = recipe.model_copy(update={"model": found.settings, "encoder": choice, "task_settings": settings})
     tensors = model_tensors(model)
-    if recipe.task == "vqa" and task is not None and len(task["answers"]["answers"]) == found.sizes.tables["answers"]:
+    if recipe.task == "vqa" and task is not None and len(task["answers"]["answers"]) == found.sizes.answers:
         # The table has no row for answers outside it, and class 0 is that of the task: one that is never predicted.
         for leaf in ("weight", "bias"):
             row = tensors[f"heads.answers.out.{leaf}"]
@@ -212,16 +212,16 @@ def _vocabularies(
             return None
         raise UsageError("give both --words and --answers, or neither" if wanted else "give --words alone, or neither")
     pieces = WordPiece.load(words)
-    if len(pieces) != released.found.sizes.tables["words"]:
+    if len(pieces) != released.found.sizes.words:
         raise DataError(
-            f"gives {len(pieces)} pieces, the checkpoint's word table has {released.found.sizes.tables['words']} rows",
+            f"gives {len(pieces)} pieces, the checkpoint's word table has {released.found.sizes.words} rows",
             file=words,
             fix="give the vocabulary that the model was trained with",
         )
     classes = _answers(answers) if answers is not None else None
-    if classes is not None and len(classes) != released.found.sizes.tables["answers"]:
+    if classes is not None and len(classes) != released.found.sizes.answers:
         raise DataError(
-            f"gives {len(classes)} answers, the checkpoint has {released.found.sizes.tables['answers']}",
+            f"gives {len(classes)} answers, the checkpoint has {released.found.sizes.answers}",
             file=answers,
             fix="give the answers file that the model was trained with",
         )

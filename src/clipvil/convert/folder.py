@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from clipvil.convert.base import Conversion, Source, loaded, translate
+from clipvil.convert.base import Conversion, Release, loaded, translate
 from clipvil.convert.checkpoint_file import CheckpointFile, read_checkpoint
 from clipvil.convert.registry import source
 from clipvil.encoders.base import EncoderSpec
@@ -89,7 +89,7 @@ def _untold(recipe: Recipe, model: str) -> dict[str, Any]:
     return settings if settings.pop("name", model) == model else {}
 
 
-def _report(file: str | Path, name: str, kind: Source, read: CheckpointFile, found: Conversion) -> dict[str, Any]:
+def _report(file: str | Path, name: str, kind: Release, read: CheckpointFile, found: Conversion) -> dict[str, Any]:
     return {
         "source": name,
         "vocabularies": kind.VOCABULARIES,

@@ -109,7 +109,7 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
         "movie_layers": _layers(state, "movie.blocks.{}.expand.weight"),
         "movie_size": state[source_name("movie.norm.weight")].shape[0],
     }
-    return Sizes(settings, {"words": words, "answers": answers}, channels)
+    return Sizes(settings, words, answers, channels)
 
 
 def from_mmf(state: Mapping[str, Tensor], **options: Any) -> MovieMcan:

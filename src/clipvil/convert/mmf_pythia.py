@@ -71,7 +71,7 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
         "narrow_size": narrow,
         "wide_size": state[source_name("wide.out.weight")].shape[1],
     }
-    return Sizes(settings, {"words": words, "answers": answers}, channels)
+    return Sizes(settings, words, answers, channels)
 
 
 def from_mmf(state: Mapping[str, Tensor]) -> Pythia:

@@ -23,17 +23,16 @@ def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -
     if words is None or answers is None:
         raise UsageError("give both --words and --answers, or neither")
     vocabulary, classes = Vocabulary.load(words), AnswerVocabulary.load(answers)
-    if len(vocabulary) != sizes.tables["words"]:
+    if len(vocabulary) != sizes.words:
         raise DataError(
-            f"gives {len(vocabulary)} rows with the four special ones, the checkpoint's word table has "
-            f"{sizes.tables['words']}",
+            f"gives {len(vocabulary)} rows with the four special ones, the checkpoint's word table has {sizes.words}",
             file=words,
             fix="give the vocabulary that the model was trained with",
         )
     first = next(line.strip() for line in Path(answers).read_text(encoding="utf-8-sig").splitlines() if line.strip())
-    if first != UNKNOWN_ANSWER or len(classes) != sizes.tables["answers"]:
+    if first != UNKNOWN_ANSWER or len(classes) != sizes.answers:
         raise DataError(
-            f"gives {len(classes)} classes beginning with {first!r}; the checkpoint has {sizes.tables['answers']}, the "
+            f"gives {len(classes)} classes beginning with {first!r}; the checkpoint has {sizes.answers}, the "
             f"first of them {UNKNOWN_ANSWER}",
             file=answers,
             fix="give the answers file that the model was trained with",

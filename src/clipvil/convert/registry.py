@@ -1,4 +1,4 @@
-"""Every source of checkpoints by name. A new source is one file with the functions of `Source`, and one line here."""
+"""Every source of checkpoints by name. A new source is one file with the functions of `Release`, and one line here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import importlib
 from typing import cast
 
-from clipvil.convert.base import Source
+from clipvil.convert.base import Release
 from clipvil.errors import UsageError
 
 # Name -> module. A table and not imports, so that a conversion loads only what it needs.
@@ -23,10 +23,10 @@ def list_sources() -> list[str]:
     return sorted(_SOURCES)
 
 
-def source(name: str) -> Source:
+def source(name: str) -> Release:
     """The source of that name. Raises UsageError for an unknown one."""
     if name not in _SOURCES:
         near = difflib.get_close_matches(name, _SOURCES, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(list_sources())}"
         raise UsageError(f"unknown source '{name}'; {hint}")
-    return cast(Source, importlib.import_module(_SOURCES[name]))
+    return cast(Release, importlib.import_module(_SOURCES[name]))

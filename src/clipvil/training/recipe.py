@@ -197,6 +197,11 @@ class TrainingChoice(_Section):
     checkpoint_every: int | None = Field(default=None, gt=0)
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_false_in_yaml(cls, value: Any) -> Any:
+        return "no" if value is False else value
+
 
 class InitChoice(_Section):
     """What a run starts from, where it is not fresh weights: another run, which may have to be trained first.

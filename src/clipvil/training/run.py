@@ -341,13 +341,18 @@ def _train(
     if fixed is None:
         save_weights(out / BEST, model, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
-        for name, value in judged.items():
-            write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
-            partial_path(out, name).unlink(missing_ok=True)
-        # Last: its presence says that the run is finished.
-        atomic_write_json(out / "result.json", result)
+        _write_end(out, judged, result)
         _warn_of_overlap(result, quiet)
     return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
+
+
+def _write_end(out: Path, judged: Mapping[str, Judged], result: Mapping[str, Any]) -> None:
+    """Predictions and the result of a finished run."""
+    for name, value in judged.items():
+        write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
+        partial_path(out, name).unlink(missing_ok=True)
+    # Last: its presence says that the run is finished.
+    atomic_write_json(out / "result.json", dict(result))
 
 
 def _untrained(materials: _Materials, accelerator: Accelerator, quiet: bool) -> nn.Module:
