@@ -52,6 +52,8 @@ class GridTrunk(nn.Module):
         self.trained, self.norm = trained, norm
         self.module = encoder.module
         self._convolutional = isinstance(self.module, ClipResNetTower)
+        # A pass a shape of picture: see `clipvil.training.sharding`.
+        self.runs_vary = not self._convolutional
         own: Callable[[Tensor], Tensor] | None = getattr(self.module, "grid", None)
         self._grid = own if own is not None else lambda pixels: self.module(pixels)[0]
         if trained:

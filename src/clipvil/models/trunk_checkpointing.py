@@ -42,14 +42,17 @@ def checkpoint_blocks(module: nn.Module, recompute: Recompute) -> int:
 
     Alike: of one class that has layers of its own (residual blocks, transformer blocks).
     """
-    blocks = list(_blocks(module))
+    blocks = list(repeated_blocks(module))
     for block in blocks:
         _wrap(block, recompute)
     return len(blocks)
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+def repeated_blocks(module: nn.Module, skip: Callable[[nn.Module], bool] = lambda _: False) -> Iterator[nn.Module]:
+    """The children of the outermost lists of alike blocks, in order, but for what lies in modules to `skip`."""
     for child in module.children():
+        if skip(child):
+            continue
         parts = list(child.children())
         alike = (
             isinstance(child, nn.ModuleList | nn.Sequential)
@@ -61,7 +64,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
         if alike:
             yield from parts
         else:
-            yield from _blocks(child)
+            yield from repeated_blocks(child, skip)
 
 
 def _wrap(block: nn.Module, recompute: Recompute) -> None:

@@ -62,6 +62,11 @@ class Captioning:
         other.decoding, other.everything = self._known(self.settings.greedy()), False
         return other
 
+    @property
+    def runs_vary(self) -> bool:
+        """Whether its loss writes captions, as long as they come: see `clipvil.training.sharding`."""
+        return self.settings.objective == "self_critical"
+
     def prepare(self, train: Sequence[CaptionedImage]) -> None:
         """Learn the words from the training captions, or read them from the named file. Raises DataError."""
         chosen = self.settings

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from clipvil.errors import CheckpointError
 from clipvil.files import atomic_write, fsync_folder
+from clipvil.training.sharding import gathered, scattered
 
 SCHEMA = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -68,12 +69,19 @@ class Checkpoints:
         state: Mapping[str, Any],
         *,
         best_step: int | None = None,
+        writes: bool = True,
     ) -> Path:
         """Write the checkpoint of a step, then remove those no longer needed. `state` must be JSON values.
+
+        Where parameters are sharded every process calls this; what is written is whole, and those that do not write
+        give their parts.
 
         Raises:
             CheckpointError: it cannot be written (a full disk); nothing of it is left behind.
         """
+        if not writes:
+            _give_parts(model, optimisers)
+            return self.path(step)
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".checkpoint-{step}-", suffix=".tmp", dir=self.folder))
         try:
@@ -177,12 +185,15 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return _separate((name, tensor) for name, tensor in model.state_dict().items())
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the model's state as one safetensors file, whole or not at all.
+def save_weights(path: Path, model: nn.Module, *, writes: bool = True) -> None:
+    """Write the model's state as one safetensors file, whole or not at all. `writes` as of `Checkpoints.save`.
 
     Raises:
         CheckpointError: it cannot be written (a full disk).
     """
+    if not writes:
+        _give_parts(model, ())
+        return
     with _writing(path), atomic_write(path) as stream:
         stream.write(save(model_tensors(model)))
 
@@ -200,21 +211,34 @@ def load_weights(path: Path, model: nn.Module) -> None:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     try:
-        model.load_state_dict(tensors)
+        own = model.state_dict()
+        model.load_state_dict({name: scattered(tensor, own.get(name, tensor)) for name, tensor in tensors.items()})
     except RuntimeError as error:
         raise CheckpointError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from None
 
 
 def optimiser_tensors(model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The state of all optimisers by parameter name; no parameter belongs to two of them."""
+    return _separate(_states(model, optimisers))
+
+
+def _states(model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return _separate(
+    return (
         (f"{names[id(parameter)]}/{key}", value)
         for optimiser in optimisers
         for parameter in _parameters(optimiser)
         for key, value in optimiser.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     )
+
+
+def _give_parts(model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> None:
+    """What the processes that do not write do meanwhile: all tensors in the same order, none of them kept."""
+    for tensor in model.state_dict().values():
+        gathered(tensor)
+    for _, tensor in _states(model, optimisers):
+        gathered(tensor)
 
 
 def load_optimisers(path: Path, model: nn.Module, optimisers: Iterable[torch.optim.Optimizer]) -> None:
@@ -227,12 +251,13 @@ def load_optimisers(path: Path, model: nn.Module, optimisers: Iterable[torch.opt
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    named = dict(model.named_parameters())
+    names = {id(parameter): name for name, parameter in named.items()}
     states: dict[str, dict[str, Tensor]] = {}
     for full, tensor in tensors.items():
         name, _, key = full.rpartition("/")
         # A copy: tensors mapped from the file are aligned to 8 bytes only, and sums may depend on the alignment.
-        states.setdefault(name, {})[key] = tensor.clone()
+        states.setdefault(name, {})[key] = scattered(tensor.clone(), named.get(name, tensor))
     for optimiser in optimisers:
         own = [names[id(parameter)] for parameter in _parameters(optimiser)]
         state = {index: states.pop(name) for index, name in enumerate(own) if name in states}
@@ -249,7 +274,7 @@ def _separate(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in named:
-        plain = tensor.detach().to("cpu").contiguous()
+        plain = gathered(tensor.detach()).to("cpu").contiguous()
         # safetensors refuses tensors that share memory.
         if plain.untyped_storage().data_ptr() in seen:
             plain = plain.clone()

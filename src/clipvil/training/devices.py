@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from clipvil.errors import UsageError
+from clipvil.training import sharding
 from clipvil.training.recipe import Recipe
 
 
@@ -17,8 +18,8 @@ def create_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     """The accelerator of a run: the GPU where there is one, else the CPU; many processes under `accelerate launch`.
 
     Raises:
-        UsageError: a tracker's package is missing, or the launch asks for sharded parameters (FSDP, DeepSpeed), whose
-            state the checkpoints here do not hold.
+        UsageError: a tracker's package is missing, or the launch asks for DeepSpeed or another kind of sharded
+            parameters than FSDP2 (see `sharding`), whose state the checkpoints here do not hold.
     """
     for tracker in recipe.training.trackers:
         if importlib.util.find_spec(tracker) is None:
@@ -27,8 +28,10 @@ def create_accelerator(recipe: Recipe, out: Path) -> Accelerator:
             )
     accelerator = Accelerator(log_with=list(recipe.training.trackers) or None, project_dir=str(out))
     kind = accelerator.distributed_type.value
-    if kind != "NO" and not kind.startswith("MULTI_"):
-        raise UsageError(f"training runs on one device or with one model copy a process, not with {kind}")
+    if kind not in ("NO", "FSDP") and not kind.startswith("MULTI_"):
+        raise UsageError(f"training runs on one device, with one model copy a process or with FSDP, not with {kind}")
+    if sharding.asked(accelerator):
+        sharding.check(accelerator)
     return accelerator
 
 

@@ -18,6 +18,7 @@ from clipvil.errors import CheckpointError, ClipvilError
 from clipvil.features.base import FeatureSource
 from clipvil.progress import Progress, progress
 from clipvil.tasks.base import Scores, Task, at_epoch
+from clipvil.training import sharding
 from clipvil.training.checkpoint import Checkpoints
 from clipvil.training.loader import StepDataset, training_batches
 from clipvil.training.losses import LossModule
@@ -86,7 +87,9 @@ class Loop:
         # With one process `prepare` would only move the model, after importing for seconds what sharded models need.
         self.model = model.to(accelerator.device)
         losses = LossModule(task, self.model)
-        self.wrapped = accelerator.prepare(losses) if accelerator.num_processes > 1 else losses
+        self.sharded = sharding.ShardedLosses(losses, accelerator) if sharding.asked(accelerator) else None
+        copies = accelerator.num_processes > 1 and self.sharded is None
+        self.wrapped = self.sharded or (accelerator.prepare(losses) if copies else losses)
         self.gradients = Gradients(task, self.wrapped, accelerator, recipe.training.mixed_precision)
         self.optimisers = create_optimisers(recipe, self.model)
         self.checkpoints = Checkpoints(out / "checkpoints")
@@ -108,6 +111,10 @@ class Loop:
             if self.position.best_step is not None:
                 self.checkpoints.load(self.position.best_step, self.model)
         return self.position
+
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, every process holds the whole model, to judge with; all must enter. Only sharded ones notice."""
+        return contextlib.nullcontext() if self.sharded is None else self.sharded.whole()
 
     def _start(self, options: ResumeOptions) -> None:
         if self.accelerator.is_main_process:
@@ -172,7 +179,7 @@ class Loop:
         found = self.gradients.compute(parts, [(self.recipe.seed, "step", *number) for number in numbers])
         self._check_finite("loss", found.loss, rate)
         limit, most = self.recipe.training.grad_clip or math.inf, self.recipe.training.grad_clip_value
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        norm = float(sharding.gathered(nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
         self._check_finite("gradient norm", norm, rate)
         if most is not None:
             nn.utils.clip_grad_value_(self.model.parameters(), most)
@@ -209,7 +216,8 @@ class Loop:
 
     def _evaluate(self, last: bool, bar: Progress) -> None:
         position, patience = self.position, self.recipe.training.patience
-        scores = self.validate(self.model)
+        with self.whole():
+            scores = self.validate(self.model)
         total, count = position.loss_since_evaluation
         position.loss_since_evaluation = [0.0, 0]
         result = {"metric": scores.metric, **asdict(scores.overall), "loss": total / count}
@@ -231,7 +239,9 @@ class Loop:
         )
 
     def _save(self) -> None:
-        if self.accelerator.is_main_process:
+        # Sharded tensors are put together by all processes; the first one writes them.
+        writes = self.accelerator.is_main_process
+        if writes or self.sharded is not None:
             # The log first: a checkpoint vouches for every line up to its step.
             self.log.sync()
             state = {
@@ -241,7 +251,12 @@ class Loop:
                 "position": asdict(self.position),
             }
             self.checkpoints.save(
-                self.position.step, self.model, self.optimisers, state, best_step=self.position.best_step
+                self.position.step,
+                self.model,
+                self.optimisers,
+                state,
+                best_step=self.position.best_step,
+                writes=writes,
             )
         self.accelerator.wait_for_everyone()
 

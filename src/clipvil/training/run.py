@@ -322,6 +322,46 @@ def _train(
     initial = _start(recipe, out, task, features, datasets, options, quiet)
     if initial is not None:
         watch.lap("initial")
+    materials = _gather(recipe, task, features, datasets, initial, quiet)
+    chosen = materials.chosen
+    # Before the assets are written: a task without training may have to say which model it found.
+    fixed = None if trains(task) else _untrained(materials, accelerator, quiet)
+    if accelerator.is_main_process:
+        _write_beginnings(out, recipe, materials.assets(), options)
+    adopted: dict[str, Any] = {}
+    whole: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if fixed is None:
+        loop, adopted = _loop(materials, out, accelerator, quiet)
+        model, position, whole = loop.model, loop.run(options), loop.whole()
+    else:
+        model, position = fixed, Position(stopped=UNTRAINED)
+    watch.lap("training")
+    # What was trained has its checkpoints; what was not has nothing to go on from but its predictions so far.
+    keep = out if fixed is not None and accelerator.num_processes == 1 else None
+    with whole:
+        judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
+    watch.lap("evaluation")
+    result = build_result(recipe, model, source, datasets, chosen, judged, position, watch)
+    if initial is not None:
+        result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
+    elif adopted:
+        result["init"] = adopted
+    if fixed is None:
+        save_weights(out / BEST, model, writes=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        _write_end(out, result, judged, quiet)
+    return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
+
+
+def _gather(
+    recipe: Recipe,
+    task: Task,
+    features: FeatureSource,
+    datasets: Mapping[str, Dataset],
+    initial: Initial | None,
+    quiet: bool,
+) -> _Materials:
+    """What each split has to train and judge on, its features held in memory where they fit, and the task prepared."""
     share = recipe.training.share
     chosen = {name: _units_of(task, data, features, name, quiet, share) for name, data in datasets.items()}
     held = features
@@ -329,29 +369,7 @@ def _train(
         held = in_memory(features, (key for split in chosen.values() for key in column_of(split.records, "image_id")))
     materials = _Materials(recipe, task, held, datasets, chosen, initial)
     materials.prepare()
-    # Before the assets are written: a task without training may have to say which model it found.
-    fixed = None if trains(task) else _untrained(materials, accelerator, quiet)
-    if accelerator.is_main_process:
-        _write_beginnings(out, recipe, materials.assets(), options)
-    adopted: dict[str, Any] = {}
-    if fixed is None:
-        loop, adopted = _loop(materials, out, accelerator, quiet)
-        model, position = loop.model, loop.run(options)
-    else:
-        model, position = fixed, Position(stopped=UNTRAINED)
-    watch.lap("training")
-    # What was trained has its checkpoints; what was not has nothing to go on from but its predictions so far.
-    keep = out if fixed is not None and accelerator.num_processes == 1 else None
-    judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
-    watch.lap("evaluation")
-    result = build_result(recipe, model, source, datasets, chosen, judged, position, watch)
-    if initial is not None:
-        result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
-    elif adopted:
-        result["init"] = adopted
-    if accelerator.is_main_process:
-        _write_end(out, result, model if fixed is None else None, judged, quiet)
-    return RunResult(result, {name: value.scores for name, value in judged.items() if value.scores})
+    return materials
 
 
 def _untrained(materials: _Materials, accelerator: Accelerator, quiet: bool) -> nn.Module:
@@ -492,12 +510,8 @@ def _write_beginnings(out: Path, recipe: Recipe, assets: dict[str, Any], options
     atomic_write_json(path, assets)
 
 
-def _write_end(
-    out: Path, result: Mapping[str, Any], trained: nn.Module | None, judged: Mapping[str, Judged], quiet: bool
-) -> None:
-    """Weights where there are any of its own, predictions, and the result."""
-    if trained is not None:
-        save_weights(out / BEST, trained)
+def _write_end(out: Path, result: Mapping[str, Any], judged: Mapping[str, Judged], quiet: bool) -> None:
+    """Predictions and the result of a finished run."""
     for name, value in judged.items():
         write_predictions(out / f"predictions_{name}.jsonl", value.predictions, value.scores)
         partial_path(out, name).unlink(missing_ok=True)
