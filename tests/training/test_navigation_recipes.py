@@ -52,4 +52,4 @@ def test_suites_look_at_other_houses_than_the_recipes_were_made_with(name: str) 
     suite = Suite.load(name)
     assert suite.data is not None
     for task in suite.tasks:
-        assert Recipe.from_file(task).data["seed"] != suite.data["seed"]
+        assert Recipe.from_file(task.recipe).data["seed"] != suite.data["seed"]
