@@ -1,4 +1,4 @@
-"""What `accelerate launch --use_fsdp` starts in the tests: runs of a plan, and a note of what each process held."""
+"""What `accelerate launch --use_fsdp` starts in the tests: the run of a plan, and a note of what each process held."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from clipvil.training import run
 from clipvil.training.sharding import ShardedLosses
 from tests.training import distributed_pictures
 
 
 def main(plan: Path) -> None:
-    """Every run of a plan, as in `distributed_pictures`. PLAN.held<rank>: numbers of the model, held here, blocks."""
+    """The run of a plan, as in `distributed_pictures`. PLAN.held<rank>: numbers of the model, held here, blocks."""
     plain = ShardedLosses.__init__
 
     def noting(self: ShardedLosses, *arguments: object) -> None:
@@ -23,9 +22,6 @@ def main(plan: Path) -> None:
             stream.write(f"{sum(p.numel() for p in parameters)} {here} {len(self.units)}\n")
 
     ShardedLosses.__init__ = noting  # type: ignore[method-assign,assignment]
-    # The processes stay connected from run to run, as in a run with `init.recipe`: a second connection in the same
-    # launch may read the addresses of the first one, and wait for ever.
-    run.finish = lambda accelerator, more=False: None
     distributed_pictures.main(plan)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from clipvil.training.run_files import read_predictions
 from tests.training import distributed_pictures, sharded
 from tests.training.launching import SHARDED, launch
 from tests.training.picture_world import write_pictures
-from tests.training.test_distributed_pictures import curve, write_plan
+from tests.training.test_distributed_pictures import curve
 from tests.training.toy import ToyTask
 
 # Micro-batches whose terms count differently many questions, dropout, two optimisers of which one has no state.
@@ -41,19 +40,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = str(root / "pictures")
     write_pictures(root / "pictures")
 
-    def fresh(name: str) -> list[list[Any]]:
-        return [[str(root / name / run), pictures, changes, False] for run, changes in RUNS.items()]
+    def plan(run: str, changes: dict[str, str], resume: bool = False) -> Path:
+        path = root / f"{run.replace('/', '-')}.json"
+        path.write_text(json.dumps([str(root / run), pictures, changes, resume]))
+        return path
 
-    def halved(name: str, way: str) -> list[Any]:
+    def half(name: str, way: str) -> Path:
         shutil.copytree(root / name / "terms", root / way)
         shutil.rmtree(root / way / "checkpoints" / "checkpoint-10")
         (root / way / "result.json").unlink()
-        return [str(root / way), pictures, RUNS["terms"], True]
+        return plan(way, TERMS, resume=True)
 
-    distributed_pictures.main(write_plan(root / "one.json", *fresh("one")))
-    plan = write_plan(root / "two.json", *fresh("two"), halved("one", "one-two"))
-    launch(sharded.__name__, plan, processes=2, kind=SHARDED)
-    distributed_pictures.main(write_plan(root / "back.json", halved("two", "two-one")))
+    for run, changes in RUNS.items():
+        distributed_pictures.main(plan(f"one/{run}", changes))
+        launch(sharded.__name__, plan(f"two/{run}", changes), processes=2, kind=SHARDED)
+    launch(sharded.__name__, half("one", "one-two"), processes=2, kind=SHARDED)
+    distributed_pictures.main(half("two", "two-one"))
     return root
 
 
@@ -67,7 +69,7 @@ def test_sharded_training_has_the_curve_of_one_process(runs: Path) -> None:
 
 
 def test_each_process_holds_its_part_only(runs: Path) -> None:
-    held = [[int(n) for n in (runs / f"two.held{rank}").read_text().split()[:3]] for rank in (0, 1)]
+    held = [[int(n) for n in (runs / f"two-terms.held{rank}").read_text().split()[:3]] for rank in (0, 1)]
     (whole, first, blocks), (_, second, _) = held
     assert first + second == whole and 0.45 < first / whole < 0.55
     assert blocks > 3  # the residual blocks of the encoder
