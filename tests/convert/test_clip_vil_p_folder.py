@@ -285,6 +285,14 @@ def test_what_a_published_recipe_converts_can_be_opened(tmp_path: Path, name: st
     assert read_recipe(out).encoder.name == f"open_clip/local-dir:{out / 'encoder'}"
 
 
+def test_published_recipes_name_the_encoder_of_a_converted_folder() -> None:
+    folder = Path(clipvil.__file__).parent / "recipes" / "paper" / "clip_vil_p"
+    tuned = [path for path in sorted(folder.glob("*.yaml")) if not path.name.startswith("pretrain")]
+    assert len(tuned) == 6
+    for path in tuned:
+        assert "\n# encoder.name=open_clip/local-dir:FOLDER/encoder." in path.read_text(encoding="utf-8"), path.name
+
+
 def test_what_could_not_be_opened_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     cases: list[tuple[str, str, dict[str, object], str]] = [
         ("visual_entailment", "pretrain", {}, "for the tasks pretraining and vqa, the recipe for .* visual_entailment"),
