@@ -170,6 +170,15 @@ def test_objectives_that_are_left_out_ask_nothing() -> None:
     assert [bool(prediction.top) for prediction in predictions] == asked
 
 
+@pytest.mark.parametrize("objectives", [["mlm"], ["itm"], ["mlm", "itm"], ["mlm", "qa"]])
+def test_every_parameter_gets_a_gradient(objectives: list[str]) -> None:
+    """Several processes wait for each of them, and stop at the second update where one never comes."""
+    task, train = prepared(objectives=objectives)
+    model = built(task)
+    task.loss(model, batch_of(task, train)).sums.sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
 def test_assets_make_the_task_again() -> None:
     task, train = prepared()
     again = create_task("pretraining", {})
