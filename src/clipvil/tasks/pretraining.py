@@ -243,9 +243,9 @@ def _asked(
         labels = batch[_LABELS[one]]
         if one == "mlm":
             places = labels != IGNORED
-            logits = model.words_at(out.sequence[:, : labels.shape[1]][places])
+            said = model.words_at(out.sequence[:, : labels.shape[1]][places])
             # Where no head reads the pooler it takes part by nothing: several processes wait for its gradients.
-            found[one] = logits if heads else logits + 0 * out.pooled.sum(), labels[places]
+            found[one] = said if heads else said + 0 * out.pooled.sum(), labels[places]
         else:
             logits = out.itm if one == "itm" else out.answers
             assert logits is not None
