@@ -261,6 +261,54 @@ def test_weights_alone_are_told_so(tmp_path: Path) -> None:
     assert "clip-vil-p" in list_sources()
 
 
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        ("pretrain-rn50x4-stage-two", "pretrain"), ("pretrain-rn50-stage-one", "one"), ("vqa-rn50", "vqa"),
+        ("vqa-rn50x4", "pretrain"), ("gqa-rn50", "vqa"),
+    ],
+)  # fmt: skip
+def test_what_a_published_recipe_converts_can_be_opened(tmp_path: Path, name: str, which: str) -> None:
+    chosen = Recipe.from_file(f"paper/clip_vil_p/{name}", ["model.heads=4"])
+    assert chosen.features.source == "pictures"
+    state = dict(recorded("vqa_state" if which == "vqa" else "pretrain_state"))
+    if which == "one":
+        state = {key: value for key, value in state.items() if "answer_head" not in key}
+    torch.save(state, tmp_path / "a.pth")
+    words, answers = files(tmp_path, "vqa" if which == "vqa" else "pretrain")
+    out = tmp_path / "run"
+    convert(
+        tmp_path / "a.pth", "clip-vil-p", out, recipe=chosen, words=words, answers=None if which == "one" else answers
+    )
+    task, model, _ = restore(out, read_recipe(out))
+    assert task.name == chosen.task and "trunk" not in dict(model.named_children())
+    assert read_recipe(out).encoder.name == f"open_clip/local-dir:{out / 'encoder'}"
+
+
+def test_published_recipes_name_the_encoder_of_a_converted_folder() -> None:
+    folder = Path(clipvil.__file__).parent / "recipes" / "paper" / "clip_vil_p"
+    tuned = [path for path in sorted(folder.glob("*.yaml")) if not path.name.startswith("pretrain")]
+    assert len(tuned) == 6
+    for path in tuned:
+        assert "\n# encoder.name=open_clip/local-dir:FOLDER/encoder." in path.read_text(encoding="utf-8"), path.name
+
+
+def test_what_could_not_be_opened_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    cases: list[tuple[str, str, dict[str, object], str]] = [
+        ("visual_entailment", "pretrain", {}, "for the tasks pretraining and vqa, the recipe for .* visual_entailment"),
+        ("captioning", "vqa", {}, "for the tasks pretraining and vqa"),
+        ("pretraining", "vqa", {}, "fine-tuned, without the heads of pre-training"),
+        ("vqa", "vqa", {"top_answer": 3}, "top_answer"),
+    ]
+    for task, which, settings, message in cases:
+        torch.save(recorded(f"{which}_state"), tmp_path / "a.pth")
+        words, answers = files(tmp_path, which)
+        chosen = recipe(task).model_copy(update={"task_settings": settings})
+        with pytest.raises(ClipvilError, match=message):
+            convert(tmp_path / "a.pth", "clip-vil-p", tmp_path / "run", recipe=chosen, words=words, answers=answers)
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_pretrained_folder_is_a_run_to_start_from(tmp_path: Path) -> None:
     out = convert_recorded(tmp_path, "pretrain")
     task, before, assets = restore(out, read_recipe(out))

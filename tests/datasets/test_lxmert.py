@@ -199,6 +199,7 @@ def changed(**changes: Any) -> list[Any]:
         (changed(sentf={"vqa": "Is it?"}), "row 2, field 'sentf': 'vqa' must be a list of sentences"),
         (changed(sentf={"vqa": [5]}), "row 2, field 'sentf': must be a string, not a number"),
         (changed(sentf={"vqa": ["\ud83d"]}), "row 2, field 'sentf': holds half a Unicode character"),
+        (changed(sentf={"\ud83d": ["A dog."]}, labelf=...), "row 2, field 'sentf': holds half a Unicode character"),
         (changed(labelf={"gqa": []}), "row 2, field 'labelf': has labels of 'gqa', which has no sentences"),
         (changed(labelf={"vqa": []}), "row 2, field 'labelf': 'vqa' must be a list as long as its 1 sentences"),
         (changed(labelf={"vqa": ["yes"]}), "row 2, field 'labelf': must hold an object from answer to score"),

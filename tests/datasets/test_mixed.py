@@ -89,6 +89,9 @@ def test_faults(data: dict[str, Any], tmp_path: Path) -> None:
         ([{**first, "sourc": "x"}], "unknown entry 'sourc'"),
         ([{"source": "x"}], "lacks 'data'"),
         ([{"data": {"format": "mixed"}}], "must be the data section of another format"),
+        ([{**first, "split": 5}], r"data.train\[0\].split.*the name of a split or a list of them, not 5"),
+        ([{**first, "split": ["train", 5]}], "the name of a split or a list of them"),
+        ([{**first, "split": []}], "the name of a split or a list of them"),
         ([first, {"data": clash}], "is .*elsewhere.* here and .* in an earlier member; give one of them a 'prefix'"),
         ([{"data": snli}], "the format snli_ve has records of the kind Entailment"),
     ):

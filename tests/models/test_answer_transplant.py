@@ -34,6 +34,12 @@ def test_the_plan_is_the_recorded_one() -> None:
     assert "18 of 29" in str(plan) and plan.missing[0] == ""
 
 
+def test_answers_that_stand_as_they_are_are_found() -> None:
+    raw = ["grey", "two", "yes"]
+    assert plan_transplant(raw, raw).rows == (0, 1, 2)
+    assert plan_transplant(["gray", "2", "grey"], ["grey", "two", "The 2."]).rows == (2, 1, 1)
+
+
 def test_the_head_and_its_logits_are_the_recorded_ones() -> None:
     value, expected = answers(), recorded("transplant")
     plan = plan_transplant([row["ans"] for row in value["all_ans"]], value["target_answers"])

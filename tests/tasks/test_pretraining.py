@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.clip_vil_p_losses import IGNORED
 from clipvil.records import PretrainingPair
+from clipvil.tasks.base import InitialRun
 from clipvil.tasks.pretraining import Pretraining
 from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus
 from clipvil.tasks.registry import create_task
@@ -168,6 +170,34 @@ def test_objectives_that_are_left_out_ask_nothing() -> None:
     predictions = task.predict(model.eval(), batch, list(train))
     asked = (batch["hidden"] != IGNORED).any(dim=1).tolist()
     assert [bool(prediction.top) for prediction in predictions] == asked
+
+
+@pytest.mark.parametrize("objectives", [["mlm"], ["itm"], ["mlm", "itm"], ["mlm", "qa"]])
+def test_every_parameter_gets_a_gradient(objectives: list[str]) -> None:
+    """Several processes wait for each of them, and stop at the second update where one never comes."""
+    task, train = prepared(objectives=objectives)
+    model = built(task)
+    task.loss(model, batch_of(task, train)).sums.sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_second_stage_refuses_other_words_answers_and_bert(tmp_path: Path) -> None:
+    first, train = prepared()
+    assets = first.assets()
+    (tmp_path / "vocab.txt").write_text("\n".join(first.words.pieces), encoding="utf-8")  # type: ignore[union-attr]
+    (tmp_path / "other.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nred", encoding="utf-8")
+    (tmp_path / "answers.json").write_text(json.dumps(assets["answers"]))
+    (tmp_path / "other.json").write_text(json.dumps([{"ans": "purple", "dsets": ["vqa"]}]))
+    initial = InitialRun("pretraining", assets, {"task_settings": {"bert": "a-bert"}}, tmp_path / "best.safetensors")
+    same = {"words": str(tmp_path / "vocab.txt"), "answers": str(tmp_path / "answers.json"), "bert": "a-bert"}
+    second = Pretraining(same)
+    second.continue_from(initial, train)
+    assert second.assets() == assets
+    for name, other in (("words", "other.txt"), ("answers", "other.json"), ("bert", "another-bert")):
+        with pytest.raises(RecipeError, match=f"task_settings.{name}': .*{other} differs from what init"):
+            Pretraining({**same, name: other if name == "bert" else str(tmp_path / other)}).continue_from(
+                initial, train
+            )
 
 
 def test_assets_make_the_task_again() -> None:

@@ -26,6 +26,7 @@ from clipvil.encoders.base import Encoder, EncoderSpec
 from clipvil.errors import CheckpointError, DataError, UsageError
 from clipvil.files import atomic_write, atomic_write_json
 from clipvil.models.clip_vil_p import ClipVilPModel, build
+from clipvil.tasks.registry import create_task
 from clipvil.text.answer_table import AnswerTable
 from clipvil.text.answers import UNKNOWN_ANSWER, AnswerVocabulary
 from clipvil.text.wordpiece import MAX_TOKENS, WordPiece
@@ -36,6 +37,8 @@ from clipvil.training.run_files import read_json, read_recipe, write_text
 RESIZE = "clipvil-pretrain"
 PRETRAINING = "pretraining"
 """The task whose run such a folder is, for others to start from."""
+TASKS = (PRETRAINING, "vqa")
+"""Those whose run a released checkpoint can be: it has their heads."""
 
 
 @dataclass
@@ -97,11 +100,17 @@ def convert(
     """Translate a checkpoint and write the folder; returns the account of its keys. See `clipvil.convert.folder`.
 
     `recipe` says task and data; its encoder becomes the one of the checkpoint, its resize policy clipvil-pretrain
-    unless it names that policy with other limits. `words` is what `WordPiece.load` takes; `answers` a JSON list of
+    unless it names that policy with other limits, and its features.source store, for the encoder lies in a folder of
+    its own and not among the weights. `words` is what `WordPiece.load` takes; `answers` a JSON list of
     strings (trainval_label2ans.json) or of objects with `ans` (all_ans.json), or a text file with one answer a line, in
-    the order of the rows. Raises as `clipvil.convert.folder.convert`.
+    the order of the rows. Raises as `clipvil.convert.folder.convert`, and RecipeError for wrong settings of the task.
     """
     out = Path(out)
+    if recipe.task not in TASKS:
+        raise UsageError(
+            f"clip-vil-p is for the tasks {' and '.join(TASKS)}, the recipe for the task {recipe.task}; convert with a "
+            f"recipe of {PRETRAINING} and name the folder as its init.run"
+        )
     if (out / "recipe.yaml").exists():
         raise UsageError(f"{out}: holds a run already; choose another --out")
     read = read_checkpoint(file)
@@ -113,6 +122,12 @@ def convert(
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
     found = released.found
+    if recipe.task == PRETRAINING and released.kind.heads == ("answers",):
+        raise CheckpointError(
+            f"{file}: is fine-tuned, without the heads of pre-training; take a recipe of the task vqa"
+        )
+    recipe = _settled(recipe, released)
+    create_task(recipe.task, recipe.task_settings)  # settings that could not be opened are refused here
     task = _vocabularies(released, words, answers, recipe.task)
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_json(out / "conversion.json", _report(file, name, read, released))
@@ -125,20 +140,33 @@ def convert(
     return found
 
 
+def _settled(recipe: Recipe, released: Released) -> Recipe:
+    """The recipe as the checkpoint has it, all but the encoder's name: that is known when the encoder is written."""
+    resize = recipe.encoder.resize if recipe.encoder.resize.startswith(RESIZE) else RESIZE
+    settings = {**recipe.task_settings, "max_tokens": MAX_TOKENS}
+    if recipe.task == PRETRAINING:
+        there = {"mlm": "mlm", "itm": "itm", "answers": "qa"}
+        settings["objectives"] = [there[head] for head in released.kind.heads]
+        if "qa" not in settings["objectives"]:
+            settings.pop("qa_from_epoch", None)
+    else:
+        settings["tokenizer"] = "wordpiece"
+    return recipe.model_copy(
+        update={
+            "model": released.found.settings,
+            "encoder": recipe.encoder.model_copy(update={"layer": None, "resize": resize}),
+            "features": recipe.features.model_copy(update={"source": "store"}),
+            "task_settings": settings,
+        }
+    )
+
+
 def _write(out: Path, recipe: Recipe, released: Released, task: dict[str, Any] | None) -> None:
     from clipvil.convert.folder import result_of
 
     found, model = released.found, released.model()
     encoder = write_encoder(out / "encoder", released.sizes, released.encoder)
-    resize = recipe.encoder.resize if recipe.encoder.resize.startswith(RESIZE) else RESIZE
-    choice = recipe.encoder.model_copy(update={"name": encoder, "layer": None, "resize": resize})
-    settings = {**recipe.task_settings}
-    if recipe.task == PRETRAINING:
-        there = {"mlm": "mlm", "itm": "itm", "answers": "qa"}
-        settings |= {"objectives": [there[head] for head in released.kind.heads], "max_tokens": MAX_TOKENS}
-    if recipe.task == "vqa":
-        settings |= {"tokenizer": "wordpiece", "max_tokens": MAX_TOKENS}
-    recipe = recipe.model_copy(update={"model": found.settings, "encoder": choice, "task_settings": settings})
+    recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"name": encoder})})
     tensors = model_tensors(model)
     if recipe.task == "vqa" and task is not None and len(task["answers"]["answers"]) == found.sizes.answers:
         # The table has no row for answers outside it, and class 0 is that of the task: one that is never predicted.

@@ -106,6 +106,7 @@ def _add_file(file: Path, builder: PretrainingBuilder, seen: dict[str, tuple[Pat
             if source not in sentences:
                 raise row.error(f"has labels of {source!r}, which has no sentences in 'sentf'", "labelf")
         for source, given in sentences.items():
+            row.checked_text(source, "sentf", empty=True)
             _add(row, builder, image_id, source, given, labels.get(source))
 
 

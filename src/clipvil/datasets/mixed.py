@@ -94,8 +94,11 @@ def _members(
     if not isinstance(section, Mapping) or section.get("format") in (None, "mixed"):
         raise DataError("must be the data section of another format", field=f"{where}.data")
     inherited = {name: data[name] for name in ("root", "cache") if data.get(name) is not None}
-    splits = entry.get("split", split)
-    for one in [splits] if isinstance(splits, str) else splits:
+    splits = split if entry.get("split") is None else entry["split"]
+    splits = [splits] if isinstance(splits, str) else splits
+    if not isinstance(splits, Sequence) or not splits or not all(isinstance(one, str) for one in splits):
+        raise DataError(f"must be the name of a split or a list of them, not {splits!r}", field=f"{where}.split")
+    for one in splits:
         dataset = load_any({**inherited, **section}, one)
         prefix = option_text(entry, "prefix", "", where=where)
         known_as = {path: image for image, path in files.items()}

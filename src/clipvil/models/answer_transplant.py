@@ -40,15 +40,16 @@ class Transplant:
 
 
 def plan_transplant(old: Sequence[str], new: Sequence[str], *, write: Callable[[str], str] = normalised) -> Transplant:
-    """Find each of the `new` answers, as `write` puts it, among the `old` ones, which stand as they are.
+    """Find each of the `new` answers among the `old` ones: as it stands, or else as `write` puts it.
 
+    A table that is built from a corpus keeps answers as people gave them ("grey", "two"); the published one does not.
     Raises DataError when an old answer stands twice: its row would be a matter of chance.
     """
     table = {answer: row for row, answer in enumerate(old)}
     if len(table) != len(old):
         double = next(answer for row, answer in enumerate(old) if table[answer] != row)
         raise DataError(f"the answer {double!r} stands twice in the answer table")
-    return Transplant(tuple(table.get(write(answer)) for answer in new), tuple(new))
+    return Transplant(tuple(table.get(answer, table.get(write(answer))) for answer in new), tuple(new))
 
 
 def transplant_head(head: dict[str, Tensor], plan: Transplant) -> dict[str, Tensor]:

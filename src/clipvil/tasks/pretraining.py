@@ -70,11 +70,20 @@ class Pretraining:
         self._learn_answers(train)
 
     def continue_from(self, initial: InitialRun, train: Sequence[PairInCorpus]) -> None:
-        """Take the word pieces of the first stage (or of another run); the answer table too, where it had one."""
-        self.words = initial_words(initial)
+        """Take the word pieces of the first stage (or of another run); the answer table too, where it had one.
+
+        Raises RecipeError where the settings name other word pieces, another BERT or another answer table.
+        """
+        chosen, self.words = self.settings, initial_words(initial)
+        if chosen.words and WordPiece.load(chosen.words).pieces != self.words.pieces:
+            raise _other("words", chosen.words, "the word pieces of the run")
+        if chosen.bert and chosen.bert != initial.recipe.get("task_settings", {}).get("bert"):
+            raise _other("bert", chosen.bert, "the weights of the run")
         there = initial.assets.get("answers") if initial.task == self.name else None
         if there is not None and "qa" in self.settings.objectives:
             self.answers = AnswerTable.from_json(there)
+            if chosen.answers and AnswerTable.load(chosen.answers).answers != self.answers.answers:
+                raise _other("answers", chosen.answers, "the answer table of the run")
         else:
             self._learn_answers(train)
 
@@ -216,6 +225,10 @@ class Pretraining:
         return min(1.0, sum(score for there, score in self.answers.targets(record.pair.labels) if there == place))
 
 
+def _other(name: str, given: str, kept: str) -> RecipeError:
+    return RecipeError(f"'task_settings.{name}': {given} differs from what init goes on with, {kept}; leave it out")
+
+
 def _asked(
     model: ClipVilPModel, batch: Mapping[str, Tensor], objectives: Sequence[str]
 ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -230,7 +243,9 @@ def _asked(
         labels = batch[_LABELS[one]]
         if one == "mlm":
             places = labels != IGNORED
-            found[one] = model.words_at(out.sequence[:, : labels.shape[1]][places]), labels[places]
+            said = model.words_at(out.sequence[:, : labels.shape[1]][places])
+            # Where no head reads the pooler it takes part by nothing: several processes wait for its gradients.
+            found[one] = said if heads else said + 0 * out.pooled.sum(), labels[places]
         else:
             logits = out.itm if one == "itm" else out.answers
             assert logits is not None
