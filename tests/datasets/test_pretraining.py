@@ -78,3 +78,18 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             PretrainingSequence({**whole, name: value})
     with pytest.raises(KeyError):
         PretrainingSequence({})
+
+
+def test_a_mismatch_sorts_nothing() -> None:
+    """Forked workers would each keep what one of them sorts."""
+    builder = PretrainingBuilder()
+    for number in range(40):
+        builder.add(f"p{number // 20}", str(number), "vqa", {})
+    found = builder.finish()
+    generator = np.random.default_rng(0)
+    drawn = {found.mismatch(3, generator) for _ in range(400)}
+    assert drawn == set(range(20, 40))
+    assert "by_picture" not in vars(found)
+    assert found.select(np.array([0, 1, 39])).mismatch(0, generator) == 2
+    with pytest.raises(DataError, match="about one picture"):
+        found.select(np.arange(20)).mismatch(3, generator)

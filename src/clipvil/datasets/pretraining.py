@@ -40,6 +40,7 @@ _COLUMNS: dict[str, str] = {
     "label.scores": "d",
 }
 _SPOOL = 1 << 20
+_BLOCK = 1 << 16
 
 
 class _Column:
@@ -213,13 +214,14 @@ class PretrainingSequence(Sequence[PretrainingPair]):
 
         A pure function of the generator's state. Raises DataError when all sentences are about one picture.
         """
-        if len(self.by_picture[1]) < 2:
-            raise DataError("all sentences are about one picture, so no sentence of another can be drawn")
         own = self.picture(place)
         while True:
             other = int(generator.integers(len(self)))
             if self.picture(other) != own:
                 return other
+            # Asked only now: drawing a sentence of the same picture is rare where there is more than one.
+            if not self._several:
+                raise DataError("all sentences are about one picture, so no sentence of another can be drawn")
 
     def image_ids(self) -> list[str]:
         """The distinct pictures in order of first use."""
@@ -280,6 +282,16 @@ class PretrainingSequence(Sequence[PretrainingPair]):
         if self.rows is None:
             return whole
         return hashlib.sha256(whole.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
+
+    @cached_property
+    def _several(self) -> bool:
+        """Whether there is more than one picture; of a large corpus the first block says so, and nothing is kept."""
+        codes, first = self.arrays["picture.codes"], self.picture(0)
+        for start in range(0, len(self), _BLOCK):
+            rows = slice(start, start + _BLOCK) if self.rows is None else self.rows[start : start + _BLOCK]
+            if bool((codes[rows] != first).any()):
+                return True
+        return False
 
     def _row(self, place: int) -> int:
         return place if self.rows is None else int(self.rows[place])
