@@ -93,3 +93,21 @@ def test_a_mismatch_sorts_nothing() -> None:
     assert found.select(np.array([0, 1, 39])).mismatch(0, generator) == 2
     with pytest.raises(DataError, match="about one picture"):
         found.select(np.arange(20)).mismatch(3, generator)
+
+
+def test_two_pairs_with_one_id_are_refused() -> None:
+    def build(*pairs: tuple[str, str]) -> PretrainingSequence:
+        builder = PretrainingBuilder()
+        for image, source in pairs:
+            builder.add(image, "s", source, {})
+        return builder.finish()
+
+    for pairs in (
+        [("1", "vqa_a"), ("1_vqa", "a")],
+        [("1_vqa", "a"), ("2", "a"), ("1", "vqa_a")],
+        [("1", "_"), ("1_", "")],
+    ):
+        with pytest.raises(DataError, match="would have the same ids"):
+            build(*pairs)
+    apart = build(("1", "vqa_a"), ("1_vqa", "b"), ("2_vqa", "a"), ("2", "a"), ("1_vqa", "vqa_a"))
+    assert len({pair.uid for pair in apart}) == 5

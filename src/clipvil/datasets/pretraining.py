@@ -123,13 +123,30 @@ class PretrainingBuilder:
         columns["label.ends"].append(columns["label.codes"].count)
 
     def finish(self) -> PretrainingSequence:
-        """The pairs so far, memory-mapped."""
+        """The pairs so far, memory-mapped. Raises DataError where two of them would have one uid."""
+        self._check_uids()
         arrays = {name: column.finish() for name, column in self._columns.items()}
         for name, numbering in self._tables.items():
             pieces = [text.encode("utf-8") for text in numbering]
             arrays[f"{name}.table"] = np.frombuffer(b"".join(pieces), dtype=np.uint8)
             arrays[f"{name}.table_ends"] = np.cumsum([len(piece) for piece in pieces], dtype=np.uint64)
         return PretrainingSequence(arrays)
+
+    def _check_uids(self) -> None:
+        """Picture `1` with source `vqa_a` and picture `1_vqa` with source `a` would both give `1_vqa_a_000`."""
+        sources, pictures = self._tables["source"], self._tables["picture"]
+        endings = [(long, short) for long in sources for short in sources if long.endswith(f"_{short}")]
+        names = list(pictures) if endings else []
+        for long, short in endings:
+            between = long.removesuffix(short)[:-1]
+            for picture, code in self._counts:
+                other = f"{names[picture]}_{between}"
+                if code == sources[long] and (pictures.get(other, -1), sources[short]) in self._counts:
+                    raise DataError(
+                        f"sentences of {long!r} about picture {names[picture]!r} and of {short!r} about picture "
+                        f"{other!r} would have the same ids, {other}_{short}_000 and so on",
+                        fix="give one of the two sources another name",
+                    )
 
 
 class PretrainingSequence(Sequence[PretrainingPair]):
