@@ -343,11 +343,11 @@ class PretrainingSequence(Sequence[PretrainingPair]):
 def _again(
     arrays: Arrays | None, about: tuple[str, Path, Path] | None, rows: Rows | None, missing: Sequence[str]
 ) -> PretrainingSequence:
-    """What another process sent."""
+    """What another process sent. Raises DataError when the file that it mapped is another by now."""
     if about is None:
         assert arrays is not None
         return PretrainingSequence(arrays, rows, missing=missing)
-    kept = Kept(open_kept(about[1]), *about)
+    kept = Kept(open_kept(about[1], about[0]), *about)
     return PretrainingSequence(kept.arrays, rows, kept=kept, missing=missing)
 
 
