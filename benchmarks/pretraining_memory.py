@@ -3,10 +3,11 @@
     python benchmarks/pretraining_memory.py [--sentences 2000000] [--workers 4] [--batches 400] [--out FOLDER]
 
 Writes a synthetic corpus (50 sentences a picture, a third of them questions with answers; empty files stand for
-pictures), then starts two fresh processes one after the other. Each opens the corpus through its data section, builds
-the answer table, and reads batches of 512 pairs at random places with a mismatched sentence for half of them and a
-drawn answer, in forked workers of a DataLoader. The first start parses the JSON, the second finds the table in the
-cache. All processes are looked at every 50 ms:
+pictures), then starts two fresh processes one after the other. Each goes the way of the trainer: the data section, the
+task `pretraining` with a vocabulary file and an answer table from the corpus, the recipe's sampler (groups of aspects,
+four sentences of a picture together), and batches of 512 pairs from forked workers, first of a beginning run, then of
+one that goes over the end of an epoch. Grids are small zeros. The first start parses the JSON, the second finds the
+table in the cache. All processes are looked at every 50 ms:
 
 - `pss_mb`: the largest sum of proportional set sizes of the workers and the main process: pages that several of them
   map (the table, torch's libraries) count once; must stay below 1500,
@@ -14,8 +15,8 @@ cache. All processes are looked at every 50 ms:
 - `rss_mb`: the largest sum of the workers' resident set sizes, where shared pages count once a worker: for comparison,
 - `main_rss_mb`: the largest resident set size of the main process, parsing included,
 - `imports_s`: from the start of the process until torch is imported, which takes as long without any corpus,
-- `opened_s`, `first_batch_s`: from then on until the corpus is open, and until the first batch is there; the second
-  start must have its first batch within 5 s.
+- `opened_s`, `first_batch_s`: from then on until the corpus is open and the answer table built, and until the first
+  batch is there, the order of the first epoch included; the second start must have its first batch within 5 s.
 
 One line a start in benchmarks/results/pretraining_memory.csv; exits 1 when a limit is passed.
 """
@@ -33,6 +34,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,8 @@ def write_corpus(folder: Path, sentences: int) -> None:
         return " ".join(rng.choices(words, k=rng.randint(6, 14)))
 
     (folder / "images").mkdir(parents=True)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     with (folder / "pairs.json").open("w", encoding="utf-8") as stream:
         stream.write("[")
         for number in range(-(-sentences // PER_PICTURE)):
@@ -76,44 +80,67 @@ def write_corpus(folder: Path, sentences: int) -> None:
         stream.write("]")
 
 
+def grids(channels: int) -> Any:
+    """A source of zero grids of 2 x 2 cells, with wide and tall pictures: what is measured is the corpus."""
+    import numpy as np
+    import torch
+
+    from clipvil.encoders.base import EncoderSpec
+    from clipvil.features.base import GridBatch
+
+    class Zeros:
+        spec = EncoderSpec("zeros", "0", channels, channels)
+
+        def __contains__(self, image_id: object) -> bool:
+            return True
+
+        def batch(self, image_ids: Sequence[str]) -> GridBatch:
+            shapes = torch.full((len(image_ids), 2), 2)
+            return GridBatch(torch.zeros(len(image_ids), 4, channels), None, shapes)
+
+        def aspects(self, image_ids: Sequence[str], groups: int) -> np.ndarray[Any, Any]:
+            return np.array([int(image_id[-6:]) % (2 * groups + 2) for image_id in image_ids])
+
+    return Zeros()
+
+
 def read(folder: Path, workers: int, batches: int, started: float) -> None:
     """What one process does; prints the time of its first batch and how many pairs it read."""
-    import numpy as np
-    from torch.utils.data import DataLoader, Dataset
+    import torch  # noqa: F401 - its import takes as long without any corpus
+    from accelerate import Accelerator
 
-    from clipvil.datasets.pretraining import PretrainingSequence
     from clipvil.datasets.registry import load
-    from clipvil.text.answer_table import AnswerTable
+    from clipvil.tasks.registry import create_task
+    from clipvil.training.loader import StepDataset, training_batches
+    from clipvil.training.recipe import Recipe
+    from clipvil.training.sampling import create_sampler
 
     imported = time.time()
     data = {"format": "lxmert", "root": str(folder), "cache": str(folder / "cache")}
-    corpus = load({**data, "train": {"pairs": "pairs.json", "images": "images"}}, "train")
-    records = corpus.records
-    assert isinstance(records, PretrainingSequence)
-    table = AnswerTable.build(records.answer_counts())
-    records.by_picture  # noqa: B018 - once, before the fork
+    recipe = Recipe.from_values(
+        {
+            "task": "pretraining",
+            "task_settings": {"words": str(folder / "vocab.txt")},
+            "data": {**data, "train": {"pairs": "pairs.json", "images": "images"}},
+            "pictures": {"aspects": 5, "sentences": 4},
+            "training": {"batch_size": BATCH, "loader_workers": workers},
+        }
+    )
+    task = create_task(recipe.task, recipe.task_settings)
+    records = task.units(load(recipe.data, "train").records)
+    task.prepare(records)
     opened = time.time() - imported
-
-    class Batches(Dataset[list[tuple[str, str, int | None]]]):
-        def __len__(self) -> int:
-            return batches
-
-        def __getitem__(self, index: int) -> list[tuple[str, str, int | None]]:
-            generator = np.random.default_rng([0, index])
-            out = []
-            for place in generator.integers(len(records), size=BATCH).tolist():
-                pair = records[place]
-                matched = generator.random() < 0.5
-                text = pair.sentence if matched else records.sentence(records.mismatch(place, generator))
-                out.append((pair.image_id, text, table.draw(pair.labels, generator) if matched else None))
-            return out
-
-    warnings.filterwarnings("ignore", message="This DataLoader will create")
-    loader = DataLoader(Batches(), batch_size=None, num_workers=workers, multiprocessing_context="fork")
+    features = grids(8)
+    sampler = create_sampler(recipe, records, features, Accelerator(cpu=True))
+    dataset = StepDataset(task, records, features, sampler)
+    # The last steps cross from one epoch into the next, whose order is then made while all workers run.
+    start = max(0, len(records) // BATCH - batches // 2)
     first, count = 0.0, 0
-    for batch in loader:
-        first = first or time.time() - imported
-        count += len(batch)
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
+    for steps in (range(4), range(start, start + batches)):
+        for parts in training_batches(dataset, steps, workers):
+            first = first or time.time() - imported
+            count += sum(len(part["matched"]) for part in parts)
     seconds = {"imports_s": imported - started, "opened_s": opened, "first_batch_s": first}
     print(json.dumps({**seconds, "pairs": count, "sentences": len(records)}))
 

@@ -142,10 +142,17 @@ def test_read_once_and_mapped_by_workers(data: dict[str, Any], tmp_path: Path, m
     assert b"caf" not in pickle.dumps(sent) and b"caf" in pickle.dumps(plain.records)
     again = copy.copy(sent)
     assert again.arrays is not sent.arrays and list(again) == [plain.records[2], plain.records[1]]
-    # An edit is seen.
+    # An edit is seen, also by a process that was sent the table of before.
     monkeypatch.undo()
+    monkeypatch.setattr(cache, "SMALLEST", 0)
     write(tmp_path, [FILE[0]])
+    about = pickle.dumps(sent)
     assert len(load(data, "train").records) == 3
+    with pytest.raises(DataError, match="changed while it was in use"):
+        pickle.loads(about)  # noqa: S301 - own bytes, as workers do
+    second.records.kept.path.unlink()
+    with pytest.raises(DataError, match="can no longer be read"):
+        pickle.loads(about)  # noqa: S301
 
 
 class Texts(torch.utils.data.Dataset[str]):

@@ -78,3 +78,36 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
             PretrainingSequence({**whole, name: value})
     with pytest.raises(KeyError):
         PretrainingSequence({})
+
+
+def test_a_mismatch_sorts_nothing() -> None:
+    """Forked workers would each keep what one of them sorts."""
+    builder = PretrainingBuilder()
+    for number in range(40):
+        builder.add(f"p{number // 20}", str(number), "vqa", {})
+    found = builder.finish()
+    generator = np.random.default_rng(0)
+    drawn = {found.mismatch(3, generator) for _ in range(400)}
+    assert drawn == set(range(20, 40))
+    assert "by_picture" not in vars(found)
+    assert found.select(np.array([0, 1, 39])).mismatch(0, generator) == 2
+    with pytest.raises(DataError, match="about one picture"):
+        found.select(np.arange(20)).mismatch(3, generator)
+
+
+def test_two_pairs_with_one_id_are_refused() -> None:
+    def build(*pairs: tuple[str, str]) -> PretrainingSequence:
+        builder = PretrainingBuilder()
+        for image, source in pairs:
+            builder.add(image, "s", source, {})
+        return builder.finish()
+
+    for pairs in (
+        [("1", "vqa_a"), ("1_vqa", "a")],
+        [("1_vqa", "a"), ("2", "a"), ("1", "vqa_a")],
+        [("1", "_"), ("1_", "")],
+    ):
+        with pytest.raises(DataError, match="would have the same ids"):
+            build(*pairs)
+    apart = build(("1", "vqa_a"), ("1_vqa", "b"), ("2_vqa", "a"), ("2", "a"), ("1_vqa", "vqa_a"))
+    assert len({pair.uid for pair in apart}) == 5

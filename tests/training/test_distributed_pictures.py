@@ -10,7 +10,7 @@ import pytest
 
 from clipvil.training.metric_log import read_lines
 from clipvil.training.run_files import read_predictions
-from tests.training import distributed_pictures
+from tests.training import distributed_pictures, judged
 from tests.training.launching import launch
 from tests.training.picture_world import write_pictures
 
@@ -85,3 +85,15 @@ def test_each_record_is_judged_once_and_alike(runs: Path) -> None:
     one, two = ([p for p, _ in read_predictions(runs / name / "terms", "val")] for name in ("one", "two"))
     assert [prediction.record_id for prediction in two] == asked
     assert [prediction.output for prediction in two] == [prediction.output for prediction in one]
+
+
+def test_all_processes_judge_the_model_of_the_first(tmp_path: Path) -> None:
+    """Statistics by device differ between processes after a step."""
+    write_pictures(tmp_path / "pictures")
+    plan = tmp_path / "plan.json"
+    changes = {**SYNCED, "trunk__batch_norm": "per_device", "training__evaluate_every": "1"}
+    plan.write_text(json.dumps([str(tmp_path / "run"), str(tmp_path / "pictures"), changes, False]))
+    launch(judged.__name__, plan, processes=2)
+    first, second = (plan.with_suffix(f".judged{rank}").read_text().split() for rank in (0, 1))
+    assert first == second
+    assert len(first) >= 2 and len(set(first[:2])) == 2  # the statistics move

@@ -113,3 +113,11 @@ def test_what_does_not_fit_together_is_refused() -> None:
         CountedSampler(9, 6, 0, world=2, parts=3)
     with pytest.raises(UsageError, match="runs of 4"):
         GroupedSampler(np.zeros(9), np.arange(9), 10, 0, micro=4)
+
+
+def test_the_order_of_an_epoch_takes_few_bytes_and_many_sentences_a_picture() -> None:
+    sampler = GroupedSampler(np.zeros(70_000), np.zeros(70_000, dtype=np.int32), 16, 0, micro=16, sentences=10**6)
+    assert sampler._epoch(0).itemsize == 4
+    assert CountedSampler(200, 8, 0)._epoch(0).itemsize == 1
+    few = GroupedSampler(np.zeros(9), np.arange(9) // 5, 3, 0, micro=3, sentences=10**6)
+    assert sorted(np.concatenate([few.batch(step) for step in range(3)])) == list(range(9))

@@ -142,9 +142,19 @@ def cached_as(
     return _keep(path, key, described, records.arrays, folder, make) or records
 
 
-def open_kept(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    """The arrays of an entry that this process, or its parent, opened before. Raises ValueError for any damage."""
-    return _map(path)[0]
+def open_kept(path: Path, identity: str) -> Mapping[str, npt.NDArray[Any]]:
+    """The arrays of an entry that another process opened, where its `Kept.identity` was this.
+
+    Raises DataError when it is gone or damaged, or was made anew of other sources meanwhile.
+    """
+    try:
+        arrays, about = _map(path)
+        found = _identity(about["key"], about["sources"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"the corpus cache can no longer be read ({error})", file=path, fix="start again") from None
+    if found != identity:
+        raise DataError("the corpus changed while it was in use", file=path, fix="start again")
+    return arrays
 
 
 def _stamp(path: Path) -> dict[str, int]:

@@ -40,6 +40,7 @@ _COLUMNS: dict[str, str] = {
     "label.scores": "d",
 }
 _SPOOL = 1 << 20
+_BLOCK = 1 << 16
 
 
 class _Column:
@@ -122,13 +123,30 @@ class PretrainingBuilder:
         columns["label.ends"].append(columns["label.codes"].count)
 
     def finish(self) -> PretrainingSequence:
-        """The pairs so far, memory-mapped."""
+        """The pairs so far, memory-mapped. Raises DataError where two of them would have one uid."""
+        self._check_uids()
         arrays = {name: column.finish() for name, column in self._columns.items()}
         for name, numbering in self._tables.items():
             pieces = [text.encode("utf-8") for text in numbering]
             arrays[f"{name}.table"] = np.frombuffer(b"".join(pieces), dtype=np.uint8)
             arrays[f"{name}.table_ends"] = np.cumsum([len(piece) for piece in pieces], dtype=np.uint64)
         return PretrainingSequence(arrays)
+
+    def _check_uids(self) -> None:
+        """Picture `1` with source `vqa_a` and picture `1_vqa` with source `a` would both give `1_vqa_a_000`."""
+        sources, pictures = self._tables["source"], self._tables["picture"]
+        endings = [(long, short) for long in sources for short in sources if long.endswith(f"_{short}")]
+        names = list(pictures) if endings else []
+        for long, short in endings:
+            between = long.removesuffix(short)[:-1]
+            for picture, code in self._counts:
+                other = f"{names[picture]}_{between}"
+                if code == sources[long] and (pictures.get(other, -1), sources[short]) in self._counts:
+                    raise DataError(
+                        f"sentences of {long!r} about picture {names[picture]!r} and of {short!r} about picture "
+                        f"{other!r} would have the same ids, {other}_{short}_000 and so on",
+                        fix="give one of the two sources another name",
+                    )
 
 
 class PretrainingSequence(Sequence[PretrainingPair]):
@@ -213,13 +231,14 @@ class PretrainingSequence(Sequence[PretrainingPair]):
 
         A pure function of the generator's state. Raises DataError when all sentences are about one picture.
         """
-        if len(self.by_picture[1]) < 2:
-            raise DataError("all sentences are about one picture, so no sentence of another can be drawn")
         own = self.picture(place)
         while True:
             other = int(generator.integers(len(self)))
             if self.picture(other) != own:
                 return other
+            # Asked only now: drawing a sentence of the same picture is rare where there is more than one.
+            if not self._several:
+                raise DataError("all sentences are about one picture, so no sentence of another can be drawn")
 
     def image_ids(self) -> list[str]:
         """The distinct pictures in order of first use."""
@@ -281,6 +300,16 @@ class PretrainingSequence(Sequence[PretrainingPair]):
             return whole
         return hashlib.sha256(whole.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
+    @cached_property
+    def _several(self) -> bool:
+        """Whether there is more than one picture; of a large corpus the first block says so, and nothing is kept."""
+        codes, first = self.arrays["picture.codes"], self.picture(0)
+        for start in range(0, len(self), _BLOCK):
+            rows = slice(start, start + _BLOCK) if self.rows is None else self.rows[start : start + _BLOCK]
+            if bool((codes[rows] != first).any()):
+                return True
+        return False
+
     def _row(self, place: int) -> int:
         return place if self.rows is None else int(self.rows[place])
 
@@ -314,11 +343,11 @@ class PretrainingSequence(Sequence[PretrainingPair]):
 def _again(
     arrays: Arrays | None, about: tuple[str, Path, Path] | None, rows: Rows | None, missing: Sequence[str]
 ) -> PretrainingSequence:
-    """What another process sent."""
+    """What another process sent. Raises DataError when the file that it mapped is another by now."""
     if about is None:
         assert arrays is not None
         return PretrainingSequence(arrays, rows, missing=missing)
-    kept = Kept(open_kept(about[1]), *about)
+    kept = Kept(open_kept(about[1], about[0]), *about)
     return PretrainingSequence(kept.arrays, rows, kept=kept, missing=missing)
 
 

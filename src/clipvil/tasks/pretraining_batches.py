@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -74,6 +76,23 @@ class PairsInCorpus(Sequence[Any]):
         """One field of all pairs, without making them where the split can say it so."""
         own = getattr(self.pairs, "column", None)
         return list(own(name)) if own is not None else [getattr(pair, name) for pair in self.pairs]
+
+    def pictures(self) -> npt.NDArray[Any]:
+        """The number of the picture of each pair, (len,) whole numbers: equal numbers are one picture."""
+        own = getattr(self.pairs, "pictures", None)
+        codes: npt.NDArray[Any] = own() if own is not None else self._numbered[1]
+        return codes
+
+    def picture_name(self, number: int) -> str:
+        """The image id of a picture's number."""
+        own = getattr(self.pairs, "picture_name", None)
+        return str(own(number) if own is not None else self._numbered[0][number])
+
+    @cached_property
+    def _numbered(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Image ids in order, and the place of each pair's among them."""
+        names, codes = np.unique(np.asarray(self.column("image_id")), return_inverse=True)
+        return names, codes
 
 
 def draw_batch(

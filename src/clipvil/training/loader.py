@@ -6,8 +6,10 @@ import itertools
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -25,6 +27,14 @@ _AHEAD = 2**28
 """Bytes of grids up to which a worker prepares two batches ahead, as is usual; larger ones are prepared one by one."""
 
 
+class Drawn(NamedTuple):
+    """A micro-batch before it is put together: step, part, and the places of its records (B,) int64."""
+
+    step: int
+    part: int
+    places: npt.NDArray[np.int64]
+
+
 class StepDataset(Dataset[dict[str, Tensor]]):
     """Item i is a whole micro-batch: collation happens inside the workers, and order is the number of step and part.
 
@@ -35,11 +45,29 @@ class StepDataset(Dataset[dict[str, Tensor]]):
     def __init__(self, task: Task, records: Sequence[Any], features: FeatureSource, sampler: Sampler) -> None:
         self.task, self.records, self.features, self.sampler = task, records, features, sampler
 
-    def __getitem__(self, item: int) -> dict[str, Tensor]:
+    def draw(self, item: int) -> Drawn:
+        """Which records make up this process's `item`-th micro-batch."""
         step, part = self.sampler.locate(item)
+        return Drawn(step, part, self.sampler.part(step, part))
+
+    def __getitem__(self, item: int | Drawn) -> dict[str, Tensor]:
+        step, part, places = self.draw(item) if isinstance(item, int) else item
         # A task may draw random numbers while it collates (masked words): they belong to the step, not to the worker.
         seed_everything(self.sampler.seed, "collate", step, part)
-        return self.task.collate([self.records[i] for i in self.sampler.part(step, part)], self.features)
+        return self.task.collate([self.records[i] for i in places], self.features)
+
+
+class _Drawing(Sequence[Any]):
+    """Micro-batches that are drawn when the loader comes to them."""
+
+    def __init__(self, dataset: StepDataset, items: range) -> None:
+        self.dataset, self.items = dataset, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Drawn:
+        return self.dataset.draw(self.items[index])
 
 
 def training_batches(dataset: StepDataset, steps: range, workers: int) -> Iterator[list[dict[str, Tensor]]]:
@@ -47,7 +75,9 @@ def training_batches(dataset: StepDataset, steps: range, workers: int) -> Iterat
     own = dataset.sampler.own_parts
     share = -(-dataset.sampler.batch_size // dataset.sampler.parts)
     ahead = batches_ahead(dataset.records, dataset.features, share) if workers else 2
-    loader = iter(ordered_loader(dataset, range(steps.start * own, steps.stop * own), workers, ahead))
+    # Drawn here and sent: an epoch's order of millions of records is made once a process, not in every worker.
+    drawn = _Drawing(dataset, range(steps.start * own, steps.stop * own))
+    loader = iter(ordered_loader(dataset, drawn, workers, ahead))
     for _ in steps:
         yield list(itertools.islice(loader, own))
 
@@ -65,7 +95,7 @@ def batches_ahead(records: Sequence[Any], features: FeatureSource, size: int) ->
 
 
 def ordered_loader(
-    dataset: Dataset[dict[str, Tensor]], items: Sequence[int], workers: int, ahead: int = 2
+    dataset: Dataset[dict[str, Tensor]], items: Sequence[Any], workers: int, ahead: int = 2
 ) -> DataLoader[dict[str, Tensor]]:
     """A loader of whole items of a dataset in the order asked, made here (0 workers) or in worker processes, each of
 

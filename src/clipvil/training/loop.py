@@ -216,6 +216,9 @@ class Loop:
 
     def _evaluate(self, last: bool, bar: Progress) -> None:
         position, patience = self.position, self.recipe.training.patience
+        if self.accelerator.num_processes > 1:
+            # Statistics of BatchNorm may be each process's own; what is judged is the model that the first one saves.
+            sharding.copy_from_first(self.model.buffers())
         with self.whole():
             scores = self.validate(self.model)
         total, count = position.loss_since_evaluation

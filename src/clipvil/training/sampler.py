@@ -66,7 +66,7 @@ class CountedSampler:
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
         self.parts = parts
         # Two epochs are kept, because a batch that crosses a border needs both.
-        self._epoch = lru_cache(maxsize=2)(self._permutation)
+        self._epoch = lru_cache(maxsize=2)(self._narrow)
 
     @property
     def own_parts(self) -> int:
@@ -101,6 +101,10 @@ class CountedSampler:
         start = step * self.batch_size
         return np.arange(start, start + self.batch_size)[part :: self.parts]
 
+    def _narrow(self, epoch: int) -> npt.NDArray[Any]:
+        """The order of an epoch in as few bytes as its numbers need."""
+        return self._permutation(epoch).astype(np.min_scalar_type(self.n))
+
     def _permutation(self, epoch: int) -> npt.NDArray[Any]:
         return np.random.default_rng([self.seed, epoch]).permutation(self.n)
 
@@ -109,7 +113,7 @@ class CountedSampler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._epoch = lru_cache(maxsize=2)(self._permutation)
+        self._epoch = lru_cache(maxsize=2)(self._narrow)
 
 
 class GroupedSampler(CountedSampler):
@@ -175,11 +179,14 @@ class GroupedSampler(CountedSampler):
 
     def _row(self, random: np.random.Generator) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """All records, group after group, units of a picture together; and how many each group has."""
-        order = np.lexsort((random.permutation(self.n), self.pictures))
+        kind = np.min_scalar_type(self.n)  # of millions of records, what is in between would be half a gigabyte
+        order = np.lexsort((random.permutation(self.n).astype(kind), self.pictures)).astype(kind)
         same = self.pictures[order]
-        begins = np.flatnonzero(np.r_[True, same[1:] != same[:-1]])
-        within = np.arange(self.n) - np.repeat(begins, np.diff(np.r_[begins, self.n]))
-        unit = np.cumsum(within % self.sentences == 0) - 1
-        shuffled = random.permutation(int(unit[-1]) + 1)[unit]
+        begins = np.flatnonzero(np.r_[True, same[1:] != same[:-1]]).astype(kind)
+        within = np.arange(self.n, dtype=kind) - np.repeat(begins, np.diff(np.r_[begins, self.n]))
+        within %= min(self.sentences, self.n)  # a number that fits the narrow kind
+        unit = np.cumsum(within == 0, dtype=kind) - 1
+        del same, within
+        shuffled = random.permutation(int(unit[-1]) + 1).astype(kind)[unit]
         groups = self.groups[order]
         return order[np.lexsort((shuffled, groups))], np.unique(groups, return_counts=True)[1]

@@ -32,13 +32,20 @@ def create_sampler(
     parts = None if micro is None else batch // micro
     if not hasattr(features, "aspects") or not len(records):
         return CountedSampler(len(records), batch, recipe.seed, rank=rank, world=world, parts=parts)
-    ids = column_of(records, "image_id")
-    # Millions of pre-training pairs know the numbers of their pictures; sorting their ids would take a gigabyte.
+    # Millions of pre-training pairs know the numbers of their pictures; sorting their ids would take gigabytes.
     own = getattr(records, "pictures", None)
-    pictures = (np.unique(np.asarray(ids), return_inverse=True)[1] if own is None else own()).astype(np.int32)
+    if own is None:
+        names, pictures = np.unique(np.asarray(column_of(records, "image_id")), return_inverse=True)
+        numbers, ids = np.arange(len(names)), names.tolist()
+    else:
+        pictures = own()
+        numbers = np.flatnonzero(np.bincount(pictures))
+        ids = [records.picture_name(number) for number in numbers.tolist()]  # type: ignore[attr-defined]
+    aspects = np.zeros(int(numbers[-1]) + 1, dtype=np.int8)
+    aspects[numbers] = features.aspects(ids, recipe.pictures.aspects)
     return GroupedSampler(
-        features.aspects(ids, recipe.pictures.aspects).astype(np.int8),
-        pictures,
+        aspects[pictures],
+        pictures.astype(np.int32),
         batch,
         recipe.seed,
         micro=micro or batch,

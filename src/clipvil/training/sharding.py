@@ -102,7 +102,7 @@ class ShardedLosses(nn.Module):
         plugin = _plugin(accelerator)
         self.reshard = bool(plugin.reshard_after_forward)
         self.flat = flat = _Flat(losses)
-        _copy_from_first(tensor.data for tensor in (*flat.parameters(), *flat.buffers()))
+        copy_from_first(tensor.data for tensor in (*flat.parameters(), *flat.buffers()))
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         blocks = _units(flat, losses, plugin.transformer_cls_names_to_wrap)
         self.units = [fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard) for block in blocks]
@@ -136,7 +136,7 @@ class ShardedLosses(nn.Module):
         So each may judge another number of batches, and write captions of any length. Buffers are those of the first
         process, as everywhere else. Every process must enter and leave.
         """
-        _copy_from_first(self.buffers())
+        copy_from_first(self.buffers())
         parts: list[FSDPModule] = [self.root, *self.units]
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
@@ -195,7 +195,7 @@ def _uses(module: nn.Module) -> Counter[int]:
 
 
 @torch.no_grad()
-def _copy_from_first(tensors: Iterable[Tensor]) -> None:
+def copy_from_first(tensors: Iterable[Tensor]) -> None:
     """Give all processes the values of the first; not of constants that were expanded, the only ones not contiguous."""
     for tensor in tensors:
         if tensor.is_contiguous() and tensor.numel():
