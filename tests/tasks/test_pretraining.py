@@ -14,11 +14,11 @@ import torch
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.models.clip_vil_p import ClipVilPModel
-from clipvil.models.clip_vil_p_losses import IGNORED
 from clipvil.records import PretrainingPair
 from clipvil.tasks.base import InitialRun
 from clipvil.tasks.pretraining import Pretraining
 from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus
+from clipvil.tasks.pretraining_losses import IGNORED
 from clipvil.tasks.registry import create_task
 from clipvil.training.randomness import seed_everything
 from tests.tasks.features import ColourSource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -10,6 +11,13 @@ from pathlib import Path
 
 SHARDED = ("--use_fsdp", "--fsdp_version", "2")
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_plan(root: Path, run: str, changes: dict[str, str], resume: bool = False) -> Path:
+    """What `distributed_pictures.main` reads: the run under `root`, pictures in `root/pictures`, changed settings."""
+    path = root / f"{run.replace('/', '-')}-{changes['schedule__steps']}.json"
+    path.write_text(json.dumps([str(root / run), str(root / "pictures"), changes, resume]))
+    return path
 
 
 def launch(module: str, *arguments: Path, processes: int, kind: tuple[str, ...] = ("--multi_gpu",)) -> None:

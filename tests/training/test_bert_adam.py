@@ -9,17 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from clipvil.models.clip_vil_p_losses import pretraining_losses
-from clipvil.training.bert_adam import (
-    BertAdamW,
-    decay_groups,
-    decays,
-    linear_warmup_decay,
-    multistep_by_epoch,
-    total_updates,
-    updates_an_epoch,
-    warmup_updates,
-)
+from clipvil.tasks.pretraining_losses import counted_terms
+from clipvil.training.bert_adam import BertAdamW
+from clipvil.training.optim import create_optimiser, is_spared, learning_rate_factor
+from clipvil.training.recipe import OptimiserChoice, ScheduleChoice
 from tests.models.recorded_clip_vil_p import case, off, published_name, recorded, with_trunk
 from tests.shared import shared
 
@@ -29,21 +22,41 @@ def read(name: str) -> dict[str, Any]:
     return value
 
 
+PUBLISHED_NO_DECAY = ("bias", "LayerNorm.weight")
+"""By the published names: `visn_layer_norm.weight` and the answer head's normalisation are decayed."""
+
+
+def schedules(chosen: dict[str, Any]) -> tuple[ScheduleChoice, ScheduleChoice, int]:
+    """The recipe's schedules of text and encoder that say what the trace's settings say, and updates an epoch.
+
+    The published total is rounded down over all epochs; what is left over at an epoch's end waits for the next one.
+    """
+    micro, epochs, accumulation = (chosen[key] for key in ("micro_batches_per_epoch", "epochs", "accumulation"))
+    total, epoch = micro * epochs // accumulation, micro // accumulation
+    milestones = [epoch * milestone for milestone in chosen["sgd_milestones"]]
+    return (
+        ScheduleChoice(name="linear", steps=total, warmup_ratio=chosen["warmup_ratio"]),
+        ScheduleChoice(name="multistep", steps=total, milestones=milestones),
+        epoch,
+    )
+
+
 @pytest.mark.parametrize("name", ["stage_one_like", "stage_two_like", "vqa_like", "no_warmup", "long_warmup"])
 def test_learning_rates_are_the_recorded_ones(name: str) -> None:
     trace = read("lr_traces.json")["traces"][name]
     chosen = trace["settings"]
-    micro, epochs, accumulation = (chosen[key] for key in ("micro_batches_per_epoch", "epochs", "accumulation"))
-    total = total_updates(micro, epochs, accumulation)
-    warmup = warmup_updates(total, chosen["warmup_ratio"])
-    assert (total, warmup) == (trace["total_updates_in_schedule"], trace["warmup_updates"])
-    assert updates_an_epoch(micro, accumulation) * epochs == trace["updates_done"]
+    linear, multistep, epoch = schedules(chosen)
+    assert linear.warmup_ratio is not None
+    assert (linear.steps, linear.steps * linear.warmup_ratio) == (
+        trace["total_updates_in_schedule"],
+        trace["warmup_updates"],
+    )
+    assert epoch * chosen["epochs"] == trace["updates_done"]
     rates = [
-        chosen["adamw_peak_lr"] * linear_warmup_decay(update, total=total, warmup=warmup)
-        for update in range(trace["updates_done"] + 1)
+        chosen["adamw_peak_lr"] * learning_rate_factor(linear, update) for update in range(trace["updates_done"] + 1)
     ]
     assert rates == pytest.approx([*trace["adamw_lr_at_update"], trace["adamw_lr_after_last_update"]], rel=1e-12)
-    sgd = [chosen["sgd_lr"] * multistep_by_epoch(epoch, chosen["sgd_milestones"]) for epoch in range(epochs)]
+    sgd = [chosen["sgd_lr"] * learning_rate_factor(multistep, epoch * place) for place in range(chosen["epochs"])]
     assert sgd == pytest.approx(trace["sgd_lr_at_epoch"], rel=1e-12)
 
 
@@ -58,40 +71,43 @@ def test_two_optimisers_train_as_recorded(checkpointing: bool) -> None:
     model, kind = with_trunk("pretrain", norm="per_device", checkpointing=checkpointing)
     assert model.trunk is not None
     off(model.train())
-    own = [(name, p) for name, p in model.named_parameters() if not name.startswith("trunk.")]
-    groups = decay_groups(own, chosen["adamw_weight_decay"], published=lambda name: published_name(kind, name))
-    names = {id(p): published_name(kind, name) for name, p in own}
-    for group, key in zip(groups, ("adamw_with_decay", "adamw_without_decay"), strict=True):
+    own = {published_name(kind, name): p for name, p in model.named_parameters() if not name.startswith("trunk.")}
+    choice = OptimiserChoice(
+        name="bert_adamw", betas=chosen["adam_betas"], eps=chosen["adam_eps"],
+        weight_decay=chosen["adamw_weight_decay"], no_decay=PUBLISHED_NO_DECAY,
+    )  # fmt: skip
+    adam, names = create_optimiser(choice, own), {id(p): name for name, p in own.items()}
+    for group, key in zip(adam.param_groups, ("adamw_with_decay", "adamw_without_decay"), strict=True):
         # The original also hands its optimiser the branch for boxes, which no gradient ever reaches.
         theirs = {name for name in trace["parameter_groups"][key] if "visn_fc.box_" not in name}
         assert {names[id(p)] for p in group["params"]} == theirs
-    adam = BertAdamW(groups, betas=tuple(chosen["adam_betas"]), eps=chosen["adam_eps"])
-    trunk = [p for p in model.trunk.parameters() if p.requires_grad]
-    sgd = torch.optim.SGD(trunk, momentum=chosen["sgd_momentum"], weight_decay=chosen["sgd_weight_decay"])
+    slow_choice = OptimiserChoice(name="sgd", momentum=chosen["sgd_momentum"], weight_decay=chosen["sgd_weight_decay"])
+    sgd = create_optimiser(slow_choice, dict(model.trunk.named_parameters()))
     accumulation, micro = chosen["accumulation"], chosen["micro_batches_per_epoch"]
-    total = total_updates(micro, chosen["epochs"], accumulation)
-    warmup, update = warmup_updates(total, chosen["warmup_ratio"]), 0
+    (linear, multistep, _), update = schedules(chosen), 0
     for step in range(chosen["epochs"] * micro):
-        epoch, place = divmod(step, micro)
+        place = step % micro
         given = case("train_trace", f"micro_{place}")
         pixels = recorded("pixels")[("landscape", "portrait")[place % 2]]
         out = model(given["input_ids"], given["attention_mask"], pixels=pixels, segments=given["segment_ids"])
         assert out.mlm is not None and out.itm is not None
-        losses = pretraining_losses(
-            mlm=(out.mlm, given["mlm_labels"]),
-            itm=(out.itm, given["matching_labels"]),
-            answers=(out.logits, given["qa_labels"]),
+        terms = counted_terms(
+            {
+                "mlm": (out.mlm, given["mlm_labels"]),
+                "itm": (out.itm, given["matching_labels"]),
+                "qa": (out.logits, given["qa_labels"]),
+            }
         )
-        found = [part.item() for part in (losses.mlm, losses.itm, losses.answers, losses.total) if part is not None]
+        found = [*terms.over(terms.weights).tolist(), terms.value().item()]
         assert found == pytest.approx(trace["micro_losses_mlm_matching_qa_total"][step], rel=1e-5)
-        (losses.total / accumulation).backward()
+        (terms.value() / accumulation).backward()
         if (place + 1) % accumulation:
             continue
         expected = trace["updates"][update]
         norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], chosen["max_grad_norm"])
         assert norm.item() == pytest.approx(expected["grad_norm_before_clip"], rel=1e-5)
-        rate = chosen["adamw_lr"] * linear_warmup_decay(update, total=total, warmup=warmup)
-        slow = chosen["sgd_lr"] * multistep_by_epoch(epoch, chosen["sgd_milestones"])
+        rate = chosen["adamw_lr"] * learning_rate_factor(linear, update)
+        slow = chosen["sgd_lr"] * learning_rate_factor(multistep, update)
         assert (rate, slow) == pytest.approx((expected["adamw_lr"], expected["sgd_lr"]), rel=1e-12)
         for optimiser, value in ((adam, rate), (sgd, slow)):
             for group in optimiser.param_groups:
@@ -161,9 +177,11 @@ def test_parameters_without_gradient_are_left_alone() -> None:
 
 
 def test_what_decays() -> None:
-    assert decays("body.text.words.weight") and not decays("body.text.norm.weight")
-    assert not decays("heads.answers.norm.weight") and not decays("body.blocks.0.wide.bias")
-    assert not decays("body.blocks.0.norm_feed.weight")
-    assert decays("x", published_name="bert.encoder.visn_fc.visn_layer_norm.weight")
-    assert decays("x", published_name="logit_fc.2.weight")
-    assert not decays("x", published_name="bert.embeddings.LayerNorm.weight")
+    matrix, vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    assert not is_spared("body.text.words.weight", matrix, ["vectors"])
+    for name in ("body.text.norm.weight", "heads.answers.norm.weight", "body.blocks.0.wide.bias"):
+        assert is_spared(name, vector, ["vectors"])
+    assert is_spared("body.blocks.0.norm_feed.weight", vector, ["vectors"])
+    assert not is_spared("bert.encoder.visn_fc.visn_layer_norm.weight", vector, PUBLISHED_NO_DECAY)
+    assert not is_spared("logit_fc.2.weight", vector, PUBLISHED_NO_DECAY)
+    assert is_spared("bert.embeddings.LayerNorm.weight", vector, PUBLISHED_NO_DECAY)

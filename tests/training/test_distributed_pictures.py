@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from clipvil.training.metric_log import read_lines
 from clipvil.training.run_files import read_predictions
 from tests.training import distributed_pictures, judged
-from tests.training.launching import launch
+from tests.training.launching import launch, write_plan
 from tests.training.picture_world import write_pictures
 
 # Terms of the loss count differently many questions in each micro-batch; four micro-batches an update, dropout on.
@@ -38,14 +39,9 @@ def curve(run: Path, *keys: str) -> list[list[float]]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`one/` by one process; `two/` by two; `changing` by two for ten updates, one for five, and two for the rest."""
     root = tmp_path_factory.mktemp("distributed")
-    pictures = str(root / "pictures")
     write_pictures(root / "pictures")
 
-    def plan(run: str, changes: dict[str, str], resume: bool = False) -> Path:
-        path = root / f"{run.replace('/', '-')}-{changes['schedule__steps']}.json"
-        path.write_text(json.dumps([str(root / run), pictures, changes, resume]))
-        return path
-
+    plan = partial(write_plan, root)
     for name, changes in {"terms": steps(20), "synced": SYNCED}.items():
         launch(distributed_pictures.__name__, plan(f"two/{name}", changes), processes=2)
         distributed_pictures.main(plan(f"one/{name}", changes))

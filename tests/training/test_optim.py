@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from clipvil.training.bert_adam import linear_warmup_decay, warmup_updates
 from clipvil.training.optim import (
     create_optimiser,
     create_optimisers,
@@ -92,7 +91,8 @@ def test_noam_rises_to_its_peak_and_falls_with_the_root_of_the_steps() -> None:
 @pytest.mark.parametrize("update", [0, 1, 7, 8, 150, 309])
 def test_linear_is_the_published_schedule_with_a_warm_up_that_is_not_whole(update: int) -> None:
     schedule = ScheduleChoice(name="linear", steps=310, warmup_ratio=0.025)
-    published = linear_warmup_decay(update, total=310, warmup=warmup_updates(310, 0.025))
+    # transformers' rule by hand; the warm-up lasts 7.75 updates.
+    published = update / 7.75 if update < 7.75 else (310 - update) / (310 - 7.75)
     assert learning_rate_factor(schedule, update) == pytest.approx(published, rel=1e-12)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from clipvil.training.checkpoint import OPTIMISER, WEIGHTS
 from clipvil.training.losses import LossModule
 from clipvil.training.run_files import read_predictions
 from tests.training import distributed_pictures, sharded
-from tests.training.launching import SHARDED, launch
+from tests.training.launching import SHARDED, launch, write_plan
 from tests.training.picture_world import write_pictures
 from tests.training.test_distributed_pictures import curve
 from tests.training.toy import ToyTask
@@ -37,13 +38,9 @@ RUNS = {"terms": TERMS, "other": OTHER}
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`one/` by one process, `two/` sharded over two: ten updates, three others, and the first five of each resumed."""
     root = tmp_path_factory.mktemp("sharded")
-    pictures = str(root / "pictures")
     write_pictures(root / "pictures")
 
-    def plan(run: str, changes: dict[str, str], resume: bool = False) -> Path:
-        path = root / f"{run.replace('/', '-')}.json"
-        path.write_text(json.dumps([str(root / run), pictures, changes, resume]))
-        return path
+    plan = partial(write_plan, root)
 
     def half(name: str, way: str) -> Path:
         shutil.copytree(root / name / "terms", root / way)
@@ -69,7 +66,7 @@ def test_sharded_training_has_the_curve_of_one_process(runs: Path) -> None:
 
 
 def test_each_process_holds_its_part_only(runs: Path) -> None:
-    held = [[int(n) for n in (runs / f"two-terms.held{rank}").read_text().split()[:3]] for rank in (0, 1)]
+    held = [[int(n) for n in (runs / f"two-terms-10.held{rank}").read_text().split()[:3]] for rank in (0, 1)]
     (whole, first, blocks), (_, second, _) = held
     assert first + second == whole and 0.45 < first / whole < 0.55
     assert blocks > 3  # the residual blocks of the encoder

@@ -42,7 +42,6 @@ class Kind:
     untrained_is_baseline: bool = False
     """Whether a task that trains nothing is what those that are scored alike are held against."""
     walks: bool = False
-    columns_in_order: tuple[str, ...] = _USUAL_KINDS
 
     def name(self, metric: str) -> str:
         """The metric for an axis."""
@@ -51,7 +50,7 @@ class Kind:
     def column_order(self, found: list[str]) -> list[str]:
         """The groups that are shown, in the order in which they are always reported, unknown ones last."""
         found = [name for name in found if not self.columns_shown or name in self.columns_shown]
-        usual = self.columns_in_order
+        usual = self.columns_shown or _USUAL_KINDS
         return [k for k in usual if k in found] + [k for k in found if k not in usual]
 
 
@@ -102,7 +101,6 @@ WALKS = Kind(
     output="Where they went",
     ways="following the same instructions",
     walks=True,
-    columns_in_order=("OSR", "SPL", "nDTW", "sDTW", "CLS"),
 )
 OTHER = Kind(
     unit="",

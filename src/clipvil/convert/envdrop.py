@@ -43,8 +43,12 @@ _MODULES: Sequence[tuple[str, str]] = (
 
 def source_name(name: str) -> str:
     """What the published checkpoints call our parameter `name`. Raises KeyError for one that they do not have."""
-    name = name.removeprefix("follower.")
-    for pattern, theirs in _MODULES:
+    return renamed(name.removeprefix("follower."), _MODULES)
+
+
+def renamed(name: str, modules: Sequence[tuple[str, str]]) -> str:
+    """The name with its module, of (our pattern, theirs), called as they call it. Raises KeyError for none of them."""
+    for pattern, theirs in modules:
         if match := re.match(pattern + r"\.", name):
             return f"{theirs}.{name[match.end() :]}"
     raise KeyError(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from clipvil.convert.base import Sizes, Source, loaded, translate
+from clipvil.convert.envdrop import renamed
 from clipvil.models import envdrop_speaker
 from clipvil.models.envdrop_speaker import Speaker
 
@@ -33,11 +33,7 @@ _MODULES: Sequence[tuple[str, str]] = (
 
 def source_name(name: str) -> str:
     """What the published checkpoints call our parameter `name`. Raises KeyError for one that they do not have."""
-    name = name.removeprefix("speaker.")
-    for pattern, theirs in _MODULES:
-        if match := re.match(pattern + r"\.", name):
-            return f"{theirs}.{name[match.end() :]}"
-    raise KeyError(name)
+    return renamed(name.removeprefix("speaker."), _MODULES)
 
 
 def sizes(state: Mapping[str, Tensor]) -> Sizes:

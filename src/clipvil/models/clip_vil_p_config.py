@@ -23,7 +23,8 @@ class ClipVilPConfig:
 
     behaviour: Behaviour = "sane"
     """`published` repeats what the released code does: linear pooler, padding cells attended to, cells drawn outside
-    training too, rows 0 of the text tables without gradient, losses that are NaN where no label counts."""
+    training too, rows 0 of the text tables without gradient. Whether cells of padding come in at all is for who makes
+    the batch: `pictures.padding` where the encoder is trained along."""
     hidden: int = 768
     heads: int = 12
     layers: int = 12

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.errors import CheckpointError, DataError, RecipeError, UsageError
 from clipvil.features.blind import BlindSource
 from clipvil.features.panorama import PanoramaFeatures
 from clipvil.features.store import Store
@@ -91,6 +91,14 @@ def learnt_words(settings: WordSettings, train: Sequence[Episode]) -> Instructio
     if not found.words:
         raise RecipeError(f"no word comes {settings.min_word_count} times; lower task_settings.min_word_count")
     return found
+
+
+def kept_words(assets: Mapping[str, Any]) -> InstructionVocabulary:
+    """The vocabulary among a run's assets. Raises CheckpointError when it is not there."""
+    words = assets.get("words")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise CheckpointError("the run has no list of words")
+    return InstructionVocabulary(words)
 
 
 def words_of(episode: Episode) -> list[str]:

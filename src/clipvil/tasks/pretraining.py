@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clipvil.datasets.columns import column_of
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.models.bert_weights import load_bert
 from clipvil.models.clip_vil_p import ClipVilPModel, ClipVilPOutput, build
-from clipvil.models.clip_vil_p_losses import IGNORED
 from clipvil.records import PretrainingPair
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.losses import LossTerms
 from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus, draw_batch
+from clipvil.tasks.pretraining_losses import IGNORED, counted_terms
 from clipvil.tasks.pretraining_scores import METRIC, score_objectives
 from clipvil.tasks.pretraining_settings import pretraining_settings
 from clipvil.tasks.transplant import adopt_model, initial_words
@@ -159,16 +158,12 @@ class Pretraining:
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> LossTerms:
         """Cross-entropies by objective, each over what it asked (every weight 1, as published)."""
-        objectives = self.settings.objectives
-        asked = _asked(cast(ClipVilPModel, model), batch, objectives)
-        sums = []
-        for one in objectives:
-            logits, labels = asked[one]
-            total = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+        terms = counted_terms(_asked(cast(ClipVilPModel, model), batch, self.settings.objectives))
+        if self.epoch < self.settings.qa_from_epoch:
             # Nothing of it yet, but its parameters take part: several processes wait for their gradients.
-            sums.append(total * 0 if one == "qa" and self.epoch < self.settings.qa_from_epoch else total)
-        weights = self.loss_weights(batch).to(sums[0].device)
-        return LossTerms(torch.stack(sums), weights, tuple(objectives))
+            counts = [float(one != "qa") for one in terms.names]
+            terms.sums = terms.sums * terms.sums.new_tensor(counts)
+        return terms
 
     @torch.no_grad()
     def predict(

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from clipvil.errors import DataError
-from clipvil.models.clip_vil_p_losses import IGNORED, mask_words
 from clipvil.records import PretrainingPair
+from clipvil.tasks.pretraining_losses import IGNORED, mask_words
 
 if TYPE_CHECKING:
     from clipvil.features.base import FeatureSource

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipvil.errors import RecipeError
-from clipvil.models.clip_vil_p_losses import MASK_SHARE
+from clipvil.tasks.pretraining_losses import MASK_SHARE
 from clipvil.tasks.settings import read_settings
 from clipvil.text.answer_table import PUBLISHED_SIZE
 from clipvil.text.wordpiece import MAX_TOKENS

@@ -22,6 +22,7 @@ from clipvil.tasks.navigation_batches import (
     encode_paths,
     encode_words,
     journeys_of,
+    kept_words,
     learnt_words,
     open_panoramas,
 )
@@ -99,10 +100,7 @@ class Navigation:
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back what `assets` gave. Raises CheckpointError when it is not there."""
-        words = assets.get("words")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise CheckpointError("the run has no list of words")
-        self.words = InstructionVocabulary(words)
+        self.words = kept_words(assets)
         self.speaker = dict(assets["speaker"]) if assets.get("speaker") else None
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:

@@ -26,6 +26,7 @@ from clipvil.tasks.navigation_batches import (
     encode_paths,
     encode_words,
     journeys_of,
+    kept_words,
     learnt_words,
     open_panoramas,
     words_of,
@@ -112,10 +113,7 @@ class NavigationSpeaker:
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back what `assets` gave. Raises CheckpointError when it is not there."""
-        words = assets.get("words")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise CheckpointError("the run has no list of words")
-        self.words = InstructionVocabulary(words)
+        self.words = kept_words(assets)
         self.follower = dict(assets["follower"]) if assets.get("follower") else None
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:

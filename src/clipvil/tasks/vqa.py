@@ -112,10 +112,8 @@ class Vqa(PictureText):
         """
         if "targets" not in batch:
             raise DataError("a training question has no answers", fix="train on a split whose questions have answers")
-        targets, scale = batch["targets"], self.settings.loss_scale
-        over = len(targets) if not scale else targets.numel() / scale
         losses = [
-            functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / over
+            answer_loss(logits, batch["targets"], self.settings.loss_scale)
             for logits in supervised(forward(model, batch))
         ]
         return torch.stack(losses).sum()
@@ -180,6 +178,15 @@ class Vqa(PictureText):
         targets = torch.zeros(len(records), len(answers))
         targets[rows, places] = torch.tensor(values)
         return targets
+
+
+def answer_loss(logits: Tensor, targets: Tensor, scale: float = 0.0) -> Tensor:
+    """Binary cross-entropy of logits (B, A): summed over answers and averaged over the batch.
+
+    With a `scale` its mean over batch and answers, times that (500 where CLIP-ViL_p is fine-tuned).
+    """
+    over = len(targets) if not scale else targets.numel() / scale
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / over
 
 
 def answer_probabilities(logits: Tensor) -> Tensor:

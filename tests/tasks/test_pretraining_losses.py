@@ -1,72 +1,53 @@
-"""The losses against the recorded ones, and what counts in them."""
+"""The losses that training calls against the recorded ones, and what counts in them."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from clipvil.models.clip_vil_p_losses import (
-    answer_bce,
-    counted_cross_entropy,
-    entailment_loss,
-    mask_words,
-    pretraining_losses,
-)
+from clipvil.tasks.pretraining_losses import counted_terms, mask_words
+from clipvil.tasks.vqa import answer_loss
 from tests.models.recorded_clip_vil_p import PRETRAIN_CASES, case
 
 
 @pytest.mark.parametrize("name", PRETRAIN_CASES)
-@pytest.mark.parametrize("behaviour", ["sane", "published"])
-def test_pretraining_losses_are_the_recorded_ones(name: str, behaviour: str) -> None:
+def test_pretraining_losses_are_the_recorded_ones(name: str) -> None:
     given = case("pretrain_cases", name)
-    found = pretraining_losses(
-        mlm=(given["mlm_logits"], given["mlm_labels"]),
-        itm=(given["matching_logits"], given["matching_labels"]),
-        answers=(given["qa_logits"], given["qa_labels"]),
-        behaviour=behaviour,  # type: ignore[arg-type]
+    terms = counted_terms(
+        {
+            "mlm": (given["mlm_logits"], given["mlm_labels"]),
+            "matching": (given["matching_logits"], given["matching_labels"]),
+            "qa": (given["qa_logits"], given["qa_labels"]),
+        }
     )
-    for loss, key in ((found.mlm, "mlm"), (found.itm, "matching"), (found.answers, "qa"), (found.total, "total")):
-        assert loss is not None
-        assert float(loss) == pytest.approx(float(given[f"loss_{key}"]), rel=1e-5)
-    assert int(found.counts["mlm"]) == int((given["mlm_labels"] >= 0).sum())
+    for one, loss in zip(terms.names, terms.over(terms.weights), strict=True):
+        assert float(loss) == pytest.approx(float(given[f"loss_{one}"]), rel=1e-5)
+    assert float(terms.value()) == pytest.approx(float(given["loss_total"]), rel=1e-5)
+    assert int(terms.weights[0]) == int((given["mlm_labels"] >= 0).sum())
 
 
 def test_masked_places_alone_give_the_same_loss() -> None:
     given = case("pretrain_cases", "landscape")
     asked = given["mlm_labels"] >= 0
-    found = pretraining_losses(mlm=(given["mlm_logits"][asked], given["mlm_labels"][asked]))
-    assert found.mlm is not None and found.itm is None
-    assert float(found.total) == pytest.approx(float(given["loss_mlm"]), rel=1e-5)
+    terms = counted_terms({"mlm": (given["mlm_logits"][asked], given["mlm_labels"][asked])})
+    assert terms.names == ("mlm",)
+    assert float(terms.value()) == pytest.approx(float(given["loss_mlm"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["landscape", "portrait"])
 def test_answer_losses_are_the_recorded_ones(name: str) -> None:
     given = case("vqa_cases", name)
     logits, targets = given["logits"], given["soft_targets"]
-    assert float(answer_bce(logits, targets)) == pytest.approx(float(given["loss_bce_times_500"]), rel=1e-5)
-    assert float(answer_bce(logits, targets, None)) == pytest.approx(
-        float(given["loss_bce_times_num_answers"]), rel=1e-5
-    )
+    assert float(answer_loss(logits, targets, 500.0)) == pytest.approx(float(given["loss_bce_times_500"]), rel=1e-5)
+    assert float(answer_loss(logits, targets)) == pytest.approx(float(given["loss_bce_times_num_answers"]), rel=1e-5)
 
 
-def test_a_loss_without_labels_is_zero_and_was_nan() -> None:
+def test_a_loss_without_labels_is_zero() -> None:
     logits = torch.randn(4, 7, requires_grad=True)
-    labels = torch.full((4,), -1)
-    sane = counted_cross_entropy(logits, labels)
-    sane.backward()
-    assert sane.item() == 0 and logits.grad is not None and not logits.grad.any()
-    published = counted_cross_entropy(logits, labels, "published")
-    assert bool(published.isnan())
-    logits.grad = None
-    published.backward()
+    found = counted_terms({"qa": (logits, torch.full((4,), -1))}).value()
+    found.backward()
+    assert found.item() == 0 and logits.grad is not None
     assert not logits.grad.any(), "recorded: the head's gradient is exactly 0"
-
-
-def test_entailment_counts_only_agreed_labels() -> None:
-    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 9.0]])
-    found = entailment_loss(logits, torch.tensor([0, 1, -1]))
-    expected = -(logits[:2].log_softmax(dim=1)[[0, 1], [0, 1]]).mean()
-    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_words_are_hidden_at_the_published_rates() -> None:
