@@ -7,14 +7,18 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from clipvil.errors import StoreError
 from clipvil.features import layout
 from clipvil.features.extract import extract
+from clipvil.features.manifest import load_manifest
+from clipvil.features.plan import prepare_folder
 from clipvil.features.store import Store
 from clipvil.features.verify import verify
 from tests.features.build import contents
@@ -108,15 +112,15 @@ def test_a_retry_killed_at_every_step_on_the_disk(server: ForkServerContext, tmp
 
 def test_killed_at_random_moments(server: ForkServerContext, tmp_path: Path) -> None:
     write_pictures(tmp_path / "p", 120)
-    started = time.monotonic()
     run(tmp_path / "p", tmp_path / "whole")
-    seconds = time.monotonic() - started
     moments = random.Random(0)
     killed = 0
-    for _ in range(4):
+    for shards in (1, 5, 9, 12):  # of 15; counted on the disk, since a moment by the clock may find the work done
         child = server.Process(target=run, args=(tmp_path / "p", tmp_path / "s"))
         child.start()
-        time.sleep(moments.uniform(0, seconds))
+        while child.is_alive() and len(list(tmp_path.glob("s/shard-*.index.safetensors"))) < shards:
+            time.sleep(0.001)
+        child.join(moments.uniform(0, 0.02))
         if child.is_alive() and child.pid is not None:
             os.kill(child.pid, signal.SIGKILL)
             killed += 1
@@ -141,3 +145,18 @@ def test_two_processes_fill_one_folder(server: ForkServerContext, tmp_path: Path
     assert [child.exitcode for child in children] == [0, 0, 0]
     assert len(Store.open(tmp_path / "s")) == 60
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+def test_a_folder_that_another_process_fills_at_this_moment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The other process writes its manifest and a shard at the moment when this one looks what the folder holds."""
+    write_pictures(tmp_path / "p", 4)
+    run(tmp_path / "p", tmp_path / "whole")
+    folder, names = tmp_path / "s", Path.iterdir
+
+    def meanwhile(path: Path) -> Iterator[Path]:
+        if path == folder and not (folder / layout.MANIFEST).exists():
+            shutil.copytree(tmp_path / "whole", folder, dirs_exist_ok=True)
+        return names(path)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    assert prepare_folder(folder) == load_manifest(tmp_path / "whole")

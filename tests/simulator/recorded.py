@@ -6,16 +6,21 @@ import json
 import tarfile
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from clipvil.datasets.connectivity import Graphs
 from tests.shared import shared
 
 
+_FOLDERS: list[TemporaryDirectory[str]] = []
+"""Kept until the process ends, and removed with it."""
+
+
 @cache
 def _unpacked(archive: Path) -> Path:
-    folder = Path(mkdtemp(prefix="clipvil-graphs-"))
+    _FOLDERS.append(TemporaryDirectory(prefix="clipvil-graphs-"))
+    folder = Path(_FOLDERS[-1].name)
     with tarfile.open(archive) as stream:
         stream.extractall(folder, filter="data")
     return next(folder.rglob("*_connectivity.json")).parent

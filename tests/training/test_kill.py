@@ -28,8 +28,11 @@ def start(out: Path, workers: int) -> BaseProcess:
     return process
 
 
-def kill_after(process: BaseProcess, seconds: float) -> bool:
-    """Whether there was still something to kill."""
+def kill_after(process: BaseProcess, out: Path, lines: int, seconds: float) -> bool:
+    """Kill once the log has that many lines, and a little later; whether there was still something to kill."""
+    log_file = out / "metrics.jsonl"
+    while process.is_alive() and (not log_file.exists() or log_file.read_bytes().count(b"\n") < lines):
+        time.sleep(0.001)
     process.join(seconds)
     alive = process.is_alive()
     if alive:
@@ -43,14 +46,12 @@ def kill_after(process: BaseProcess, seconds: float) -> bool:
 def test_killed_and_started_again_ends_bit_for_bit_as_if_undisturbed(tmp_path: Path, workers: int) -> None:
     once, often = tmp_path / "once", tmp_path / "often"
     undisturbed = start(once, workers)
-    began = time.monotonic()
     undisturbed.join()
     assert undisturbed.exitcode == 0
-    whole = time.monotonic() - began
     moments = random.Random(workers)
     kills = 0
-    while kills < 3 and not (often / "result.json").exists():
-        kills += kill_after(start(often, workers), moments.uniform(0.1, 0.6) * whole)
+    for lines in (1, 6, 11):  # of 20
+        kills += kill_after(start(often, workers), often, lines, moments.uniform(0, 0.02))
     assert kills
     last_try = start(often, workers)
     last_try.join()

@@ -147,10 +147,12 @@ def prepare_folder(folder: Path) -> Manifest | None:
     except FileExistsError:
         raise StoreError(f"{folder}: is a file, not a folder for a feature store; choose another --out") from None
     clean_abandoned(folder, layout.OURS)
+    # Names with a dot are not looked at: another process may be about to write the manifest at this moment. The names
+    # are read before the manifest is looked for: it is written first, so what another process adds comes with it.
+    occupied = any(not path.name.startswith(".") for path in folder.iterdir())
     if (folder / layout.MANIFEST).exists():
         return load_manifest(folder)
-    # Names with a dot are not looked at: another process may be about to write the manifest at this moment.
-    if any(not path.name.startswith(".") for path in folder.iterdir()):
+    if occupied:
         raise StoreError(f"{folder}: is not empty and holds no feature store; choose another --out")
     return None
 
