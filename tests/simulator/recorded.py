@@ -12,7 +12,6 @@ from typing import Any
 from clipvil.datasets.connectivity import Graphs
 from tests.shared import shared
 
-
 _FOLDERS: list[TemporaryDirectory[str]] = []
 """Kept until the process ends, and removed with it."""
 
