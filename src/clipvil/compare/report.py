@@ -98,7 +98,10 @@ def _notice(results: Results) -> Html | None:
     gone = [task for task in results.tasks if task.left_out]
     if not results.failures and not open_cells and not gone:
         return None
-    parts = [el("p", f"{task.name}: " if len(results.tasks) > 1 else "", wording.left_out_line(task)) for task in gone]
+    parts = [
+        el("p", f"{task.name}: " if len(results.tasks) > 1 else "", wording.left_out_line(task.left_out))
+        for task in gone
+    ]
     if open_cells:
         done = sum(cell.status == "done" for cell in results.cells)
         text = f"Not finished: {done} of {len(results.cells)} runs are done; the numbers below are of those alone."

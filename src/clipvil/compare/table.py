@@ -71,7 +71,7 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
         _draw(head, [[n, *s] for n, s in zip(names, scores, strict=True)], colour),
         _draw(["encoder", *_COSTS], [[n, *c] for n, c in zip(names, costs, strict=True)], colour),
     ]  # fmt: skip
-    gone = textwrap.wrap(wording.left_out_line(task), width)
+    gone = textwrap.wrap(wording.left_out_line(task.left_out), width)
     if any(row.seconds_before for row in rows):
         gone += textwrap.wrap("train: seconds of the run that it starts from + its own", width)
     return "\n".join([title, *gone, "", "\n\n".join(tables), "", *_sentences(results, task)])
