@@ -39,7 +39,7 @@ def test_a_test_set_has_no_labels_and_records_survive_pickling_and_selection(tmp
     write_vcr(tmp_path, rows)
     records = load(data(tmp_path), "val").records
     assert records[2].answer_label is None
-    chosen = pickle.loads(pickle.dumps(records.select([3, 1])))  # type: ignore[attr-defined]
+    chosen = pickle.loads(pickle.dumps(records.select([3, 1])))  # type: ignore[attr-defined]  # noqa: S301
     assert [record.annotation_id for record in chosen] == ["val-3", "val-1"]
     assert chosen.column("image_id") == ["val-0", "val-0"]
     assert chosen[0] == records[3]

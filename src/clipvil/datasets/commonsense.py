@@ -1,4 +1,4 @@
-"""Many VCR questions in little memory: where their lines begin, and the boxes; a record is made when it is asked for."""
+"""Many VCR questions in little memory: where their lines begin, and the boxes; records are made when asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """VCR in the miniature world: written on first use in the official layout, then read by that very reader.
 
-Data section: `format: mini_vcr`, `root` (where the world is or will be), optional `sizes` (pictures a split) and `seed`,
-as for the format `mini`. Beside the world's splits there are the shortcut-shifted sets of its test split,
+Data section: `format: mini_vcr`, `root` (where the world is or will be), optional `sizes` (pictures a split) and
+`seed`, as for the format `mini`. Beside the world's splits there are the shortcut-shifted sets of its test split,
 `rule_singular` and `rule_plural`, as `clipvil vcr shortcuts` makes them of any VCR file.
 `clipvil.mini.commonsense` has the rule behind questions and choices.
 """

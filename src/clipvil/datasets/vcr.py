@@ -176,13 +176,9 @@ def read_metadata(path: Path, *, asked_by: Row | None = None) -> Metadata:
     if not isinstance(value, dict) or not isinstance(value.get("boxes"), list):
         raise DataError("must be an object with a list of boxes", file=path, field="boxes")
     boxes = tuple(_box(box, path, number) for number, box in enumerate(value["boxes"]))
-    sides = [value.get(name) for name in ("width", "height")]
-    if sides == [None, None]:
+    if value.get("width") is None and value.get("height") is None:
         return Metadata(boxes, None)
-    for name, side in zip(("width", "height"), sides, strict=True):
-        if not _number(side) or side <= 0:
-            raise DataError(f"must be a number above 0, not {side!r}", file=path, field=name)
-    return Metadata(boxes, (float(sides[0]), float(sides[1])))
+    return Metadata(boxes, (_side(value, "width", path), _side(value, "height", path)))
 
 
 def _entry(data: Mapping[str, Any], split: str) -> Mapping[str, Any]:
@@ -236,6 +232,13 @@ def _box(value: Any, path: Path, number: int) -> Box:
     if x2 < x1 or y2 < y1:
         raise DataError(f"its end lies before its beginning: {value}", file=path, field=f"boxes[{number}]")
     return (x1, y1, x2, y2)
+
+
+def _side(value: Mapping[str, Any], name: str, path: Path) -> float:
+    side: Any = value.get(name)
+    if not _number(side) or side <= 0:
+        raise DataError(f"must be a number above 0, not {side!r}", file=path, field=name)
+    return float(side)
 
 
 def _number(value: Any) -> bool:

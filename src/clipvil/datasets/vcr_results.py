@@ -73,7 +73,7 @@ def _columns(row: Row) -> tuple[str, ...]:
         raise row.error(
             "the columns rationale_0 to rationale_3 do not say which answer they are conditioned on",
             UNCONDITIONED[0],
-            f"name them {RATIONALES[0][0]} to {RATIONALES[3][3]}: four for each answer that a rationale may be given to",
+            f"name them {RATIONALES[0][0]} to {RATIONALES[3][3]}: four for each answer",
         )
     unknown = [name for name in given if name not in COLUMNS]
     if unknown:

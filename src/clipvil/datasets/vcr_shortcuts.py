@@ -1,21 +1,22 @@
 """The shortcut-shifted sets of VCR: who chooses by tags alone is led astray.
 
-Most right answers of VCR repeat the tags of the question, more than the wrong ones do. Two rules turn that round, in the
-answers and in the rationales of a question:
+Most right answers of VCR repeat the tags of the question, more than the wrong ones do. Two rules turn that round, in
+the answers and in the rationales of a question:
 
-- **rule_singular** keeps the questions that name exactly one person. A choice is rewritten where it mentions exactly one
-  (one tag of a person, or one of the words he and she): in the right choice the tag becomes he or she, in a wrong one
-  the tag, or he and she, becomes the question's tag.
-- **rule_plural** keeps the questions whose only tag is a group of two or more persons. A choice is rewritten where its
-  only tag is such a group or where it says they: in the right choice the group becomes they, in a wrong one the group or
-  they becomes the question's group.
+- **rule_singular** keeps the questions that name exactly one person. A choice is rewritten where it mentions
+  exactly one (one tag of a person, or one of the words he and she): in the right choice the tag becomes he or she, in a
+  wrong one the tag, or he or she, becomes the question's tag.
+- **rule_plural** keeps the questions whose only tag is a group of two or more persons. A choice is rewritten where
+  its only tag is such a group or where it says they: in the right choice the group becomes they, in a wrong one the
+  group or they becomes the question's group.
 
 He or she is what the right choice says more often (his, him, her and hers count), then what the question says more
 often, else he. A word at the beginning of a sentence gets a capital. Everything else stays as it is, labels included.
 
-Source: Ye and Kovashka 2021, "A Case Study of the Shortcut Effects in Visual Commonsense Reasoning", and the rules
-released with it; of the official val set they keep 16,154 and 3,657 questions. As released, a choice's token is replaced
-where it is a list of that one tag (a list that names other things too stays), or of the group in ascending order.
+Source: Ye and Kovashka 2021, "A Case Study of the Shortcut Effects in Visual Commonsense Reasoning", and the
+rules released with it; of the official val set they keep 16,154 and 3,657 questions. As released, a choice's
+token is replaced where it is a list of that one tag (a list that names other things too stays), or of the group in
+ascending order.
 """
 
 from __future__ import annotations

@@ -258,7 +258,9 @@ class Store:
         rows = self._rows(image_ids)
         out = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(rows), 1)
         stride = self.manifest.encoder.stride
-        for number, row in enumerate(rows if stride and self.manifest.cells == "grid" else ()):
+        if not stride or self.manifest.cells != "grid":
+            return out
+        for number, row in enumerate(rows):
             sides = np.array([row["width"], row["height"]], np.float64) * stride
             start = np.array([row["box_left"], row["box_top"]], np.float64)
             size = np.array([row["box_width"], row["box_height"]], np.float64)

@@ -1,8 +1,8 @@
 """VCR's scores: accuracy of the answer (Q->A), of the rationale given the right answer (QA->R), and of both (Q->AR).
 
-A choice is the first of the largest scores, as NumPy's argmax takes it: four equal scores choose the first. The rationale
-is read from the four scores that go with the *right* answer, whatever answer was chosen. Q->AR counts the questions of
-which both are right; it is no product of the two accuracies. Chance is 25, 25 and 6.25 %.
+A choice is the first of the largest scores, as NumPy's argmax takes it: four equal scores choose the first. The
+rationale is read from the four scores that go with the *right* answer, whatever answer was chosen. Q->AR counts the
+questions of which both are right; it is no product of the two accuracies. Chance is 25, 25 and 6.25 %.
 Source: the evaluation released with VCR (rowanz/r2c).
 """
 

@@ -1,6 +1,7 @@
 """VCR questions about the scenes of the miniature world: what tagged things intend, and how they stand to each other.
 
-Every thing of a scene is a tagged `person`, so that a tag says nothing of what the thing is: one must look into its box.
+Every thing of a scene is a tagged `person`, so that a tag says nothing of what the thing is: one must look into its
+box.
 There are four kinds of questions, each with an answer and a rationale that both follow from the picture:
 
 | question | answer | rationale |
@@ -10,9 +11,9 @@ There are four kinds of questions, each with an answer and a rationale that both
 | How does [0] get to [1] ? | the way, by where [1] stands | [1]'s colour |
 | What do [0,1] share ? | the colour or shape that both have | on which side of [1] [0] stands |
 
-**Distractors.** The four choices say four different values of one attribute in the same words, so exactly one is true of
-the thing that the question is about; values are drawn as often as the split shows them. The rationale does not follow
-from the answer, so that reading the right answer helps nobody to the right rationale.
+**Distractors.** The four choices say four different values of one attribute in the same words, so exactly one is true
+of the thing that the question is about; values are drawn as often as the split shows them. The rationale does not
+follow from the answer, so that reading the right answer helps nobody to the right rationale.
 
 **The bias.** As in VCR, right choices repeat the question's tags more often than wrong ones: a right choice names the
 thing of the question by its tag with the chance `GOLD_TAG`, else by a pronoun; a wrong one with the chance

@@ -1,4 +1,4 @@
-"""Tags of a text tied to what stands in their boxes: a tag's piece is given the mean of the cells that its box covers."""
+"""Tags of a text tied to what stands in their boxes: its piece is given the mean of the cells covered."""
 
 from __future__ import annotations
 

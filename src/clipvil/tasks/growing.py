@@ -23,7 +23,8 @@ def grown(initial: InitialRun, model: nn.Module) -> Iterator[InitialRun]:
     """The run with every table of the text side as long as the model's, its further rows taken from there.
 
     Only makes sense where the rows of the run are the first ones here, as of word pieces that were added behind. The
-    run's own files stay as they are; the longer ones are gone after the block. Raises CheckpointError for a damaged file.
+    run's own files stay as they are; the longer ones are gone after the block. Raises CheckpointError for a damaged
+    file.
     """
     tensors, _ = initial_tensors(initial)
     own = model.state_dict()

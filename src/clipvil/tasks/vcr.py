@@ -1,8 +1,8 @@
 """Visual commonsense reasoning (VCR): which of four answers fits, and which of four rationales explains it.
 
-Every choice is a sequence of its own (question and answer; question, right answer and rationale), about a picture that is
-read in once, and one head gives each a score; cross-entropy over the four. With `encoder.name=question-only` the model
-sees no picture: what questions and choices alone give away, tags among them, which every result should stand beside.
+Every choice is a sequence of its own (question and answer; question, right answer and rationale), about a picture that
+is read in once, and one head gives each a score; cross-entropy over the four. With `encoder.name=question-only` the
+model sees no picture: what questions and choices alone give away, tags among them, which every result should stand beside.
 
 Tags are words (names that say nothing of the sex, see `clipvil.text.tags`) and, with `tie`, also what stands in their
 box: the mean of the projected cells that the box covers, each by how much of the box lies in it, is added to the
@@ -31,7 +31,15 @@ from clipvil.tasks.growing import grown
 from clipvil.tasks.picture_text import PictureText, WordSettings, check_words
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.transplant import adopt_model, initial_words
-from clipvil.tasks.vcr_batches import PieceEncoder, Problem, answer_problem, draw_texts, draw_up, rationale_problem
+from clipvil.tasks.vcr_batches import (
+    PieceEncoder,
+    Problem,
+    Reading,
+    answer_problem,
+    draw_texts,
+    draw_up,
+    rationale_problem,
+)
 from clipvil.tasks.vcr_scores import COLUMNS, METRIC, columns_of, score_predictions, write_columns
 from clipvil.text.wordpiece import WordPiece
 
@@ -146,6 +154,20 @@ class Vcr(PictureText):
         if self.settings.subtask != "answer":
             found.append(rationale_problem(record, record.answer_label or 0))
         return found
+
+    def teacher_rows(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Where the right choices stand among the B * S sequences of a labelled batch: (B * problems,) int64, those of
+
+        a question behind each other. They alone are told to a teacher: a wrong choice does not describe the picture.
+        """
+        count, choices = batch["question"].shape[:2]
+        label = batch["label"]
+        start = choices * torch.arange(count, device=label.device).unsqueeze(1)
+        return (start + CHOICES * torch.arange(label.shape[1], device=label.device) + label).flatten()
+
+    def reading(self, problem: Problem, choice: int) -> Reading:
+        """How the model reads one choice: word pieces, and where each stands in `problem.text(choice)`."""
+        return self._pieces().encode(problem, choice)
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over four choices, averaged over the questions and summed over the subtasks."""

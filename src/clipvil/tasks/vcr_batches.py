@@ -30,12 +30,14 @@ class Problem:
     choices: tuple[Spoken, ...]
     label: int | None
 
-    def texts(self) -> list[Spoken]:
-        """Context and choice in words, one for each choice: what a teacher reads."""
-        whole = self.context[0]
-        for part in self.context[1:]:
-            whole = whole + part
-        return [whole + choice for choice in self.choices]
+    def parts(self, choice: int) -> tuple[str, ...]:
+        """Context and one choice as texts, each but the last with a space behind it: together they are `text`."""
+        said = (*self.context, self.choices[choice])
+        return tuple(one.text + " " * (place < len(said) - 1) for place, one in enumerate(said))
+
+    def text(self, choice: int) -> str:
+        """Context and one choice as one text: what a teacher reads."""
+        return "".join(self.parts(choice))
 
 
 def answer_problem(record: Commonsense) -> Problem:
@@ -58,40 +60,58 @@ def rationale_problem(record: Commonsense, answer: int) -> Problem:
     return Problem(tuple(spoken(one, names) for one in said), choices, record.rationale_label)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A sequence of word pieces: rows, objects (`NO_OBJECT`: none), segments (0 the context, 1 the choice), and places:
+
+    of each piece its first character and the one behind in `Problem.text`, (0, 0) for special ones.
+    """
+
+    rows: list[int]
+    objects: list[int]
+    segments: list[int]
+    places: list[tuple[int, int]]
+
+
 @dataclass
 class PieceEncoder:
     """Sequences of word pieces, `[CLS] context [SEP] ... choice [SEP]`, with what each piece names; remembers words."""
 
     words: WordPiece
     max_tokens: int
-    known: dict[str, list[int]] = field(default_factory=dict)
+    known: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
 
-    def encode(self, context: Sequence[Spoken], choice: Spoken) -> tuple[list[int], list[int], list[int]]:
-        """Rows, objects (`NO_OBJECT`: none) and segments (0 the context, 1 the choice) of one sequence.
+    def encode(self, problem: Problem, choice: int) -> Reading:
+        """The sequence of one choice. What is too long loses pieces at the end of its longest part, one by one.
 
-        What is too long loses pieces at the end of its longest part, one by one.
+        Raises DataError where `max_tokens` leave no room for a piece of each part.
         """
-        parts = [self._pieces(one) for one in (*context, choice)]
+        parts, start = [], 0
+        for said in (*problem.context, problem.choices[choice]):
+            parts.append(self._pieces(said, start))
+            start += len(said.text) + 1
         room = self.max_tokens - 1 - len(parts)
         if room < len(parts):
             raise DataError(f"max_tokens {self.max_tokens} leaves no room for {len(parts)} sentences")
         while sum(map(len, parts)) > room:
             max(parts, key=len).pop()
-        rows, objects, segments = [self.words.cls], [NO_OBJECT], [0]
-        for place, part in enumerate(parts):
-            segment = int(place == len(parts) - 1)
-            rows += [row for row, _ in part] + [self.words.sep]
-            objects += [thing for _, thing in part] + [NO_OBJECT]
-            segments += [segment] * (len(part) + 1)
-        return rows, objects, segments
+        found = Reading([self.words.cls], [NO_OBJECT], [0], [(0, 0)])
+        for number, part in enumerate(parts):
+            found.rows.extend([*(row for row, _, _ in part), self.words.sep])
+            found.objects.extend([*(thing for _, thing, _ in part), NO_OBJECT])
+            found.segments.extend([int(number == len(parts) - 1)] * (len(part) + 1))
+            found.places.extend([*(place for _, _, place in part), (0, 0)])
+        return found
 
-    def _pieces(self, said: Spoken) -> list[tuple[int, int]]:
+    def _pieces(self, said: Spoken, start: int) -> list[tuple[int, int, tuple[int, int]]]:
+        """Row, object and place of each piece of a sentence whose first character is number `start`."""
         out = []
         for word, thing in zip(said.words, said.objects, strict=True):
-            rows = self.known.get(word)
-            if rows is None:
-                rows = self.known[word] = [self.words[piece] for piece in self.words.tokenize(word)]
-            out += [(row, thing) for row in rows]
+            pieces = self.known.get(word)
+            if pieces is None:
+                pieces = self.known[word] = self.words.places(word)
+            out += [(row, thing, (start + first, start + behind)) for row, first, behind in pieces]
+            start += len(word) + 1
         return out
 
 
@@ -101,17 +121,25 @@ def draw_texts(problems: Sequence[Sequence[Problem]], encoder: PieceEncoder) -> 
     question, tags and segments (B, S, T) int64 and length (B, S): see `ClipVilPChoices.forward`.
     """
     sequences = [
-        [encoder.encode(problem.context, choice) for problem in asked for choice in problem.choices]
+        [encoder.encode(problem, choice) for problem in asked for choice in range(len(problem.choices))]
         for asked in problems
     ]
-    width = max(len(found[0]) for asked in sequences for found in asked)
+    width = max(len(one.rows) for asked in sequences for one in asked)
 
-    def padded(part: int, extra: int = 0) -> Tensor:
-        rows = [[[v + extra for v in f[part]] + [0] * (width - len(f[part])) for f in asked] for asked in sequences]
+    def padded(part: str, extra: int = 0) -> Tensor:
+        rows = [
+            [[v + extra for v in getattr(one, part)] + [0] * (width - len(one.rows)) for one in asked]
+            for asked in sequences
+        ]
         return torch.tensor(rows, dtype=torch.int64)
 
-    length = torch.tensor([[len(found[0]) for found in asked] for asked in sequences])
-    return {"question": padded(0), "tags": padded(1, -NO_OBJECT), "segments": padded(2), "length": length}
+    length = torch.tensor([[len(one.rows) for one in asked] for asked in sequences])
+    return {
+        "question": padded("rows"),
+        "tags": padded("objects", -NO_OBJECT),
+        "segments": padded("segments"),
+        "length": length,
+    }
 
 
 def draw_up(

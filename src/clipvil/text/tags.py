@@ -30,9 +30,6 @@ class Spoken:
     words: tuple[str, ...]
     objects: tuple[int, ...]
 
-    def __add__(self, other: Spoken) -> Spoken:
-        return Spoken(self.words + other.words, self.objects + other.objects)
-
     @property
     def text(self) -> str:
         """The words with spaces between them."""
