@@ -14,21 +14,33 @@ from typing import Any
 from clipvil.datasets import mini, vcr
 from clipvil.datasets.base import Dataset, option_path
 from clipvil.datasets.vcr_shortcuts import RULES, write_shortcuts
+from clipvil.mini import corpora
 from clipvil.mini.companions import METADATA, file_of
 
 _OF = "test"
 """The split that the shifted sets are made of."""
+LEAST = 20
+"""Pictures that it must have for that: fewer may have no question about two things."""
 
 
 def split_names(data: Mapping[str, Any]) -> list[str]:
-    """The splits of the world, and behind them the shifted sets of its test split."""
+    """The splits of the world, and behind them the shifted sets of its test split, where that has `LEAST` pictures."""
     names = mini.split_names(data)
-    return [*names, *(rule for rule in RULES if _OF in names)]
+    return [*names, *(RULES if _pictures(data) >= LEAST else ())]
+
+
+def _pictures(data: Mapping[str, Any]) -> int:
+    """How many pictures the test split has or will have."""
+    root = option_path(data, "root")
+    if data.get("sizes"):
+        return corpora.checked_sizes(data["sizes"]).get(_OF, 0)
+    there = (root / corpora.MANIFEST).exists()
+    return (corpora.open_corpus(root).sizes if there else corpora.SIZES).get(_OF, 0)
 
 
 def load(data: Mapping[str, Any], split: str) -> Dataset:
     """Read one split, writing the world when `root` holds none. Raises as the format `mini` does."""
-    shifted = split in RULES and _OF in mini.split_names(data)
+    shifted = split in RULES and _pictures(data) >= LEAST
     mini.ensure_companion(data, _OF if shifted else split, "vcr")
     root = option_path(data, "root")
     file = root / file_of("vcr", _OF if shifted else split)

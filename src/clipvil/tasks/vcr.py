@@ -2,7 +2,7 @@
 
 Every choice is a sequence of its own (question and answer; question, right answer and rationale), about a picture that
 is read in once, and one head gives each a score; cross-entropy over the four. With `encoder.name=question-only` the
-model sees no picture: what questions and choices alone give away, tags among them, which every result should stand beside.
+model sees no picture: what questions and choices alone give away, tags among them, which results should stand beside.
 
 Tags are words (names that say nothing of the sex, see `clipvil.text.tags`) and, with `tie`, also what stands in their
 box: the mean of the projected cells that the box covers, each by how much of the box lies in it, is added to the
