@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
@@ -155,8 +157,8 @@ def _method(results: Results) -> Html:
         items.append((f"Data of {task.name}", _data(task)))
     items += [
         ("Command", el("pre", el("code", results.command))),
-        ("Hardware", _hardware(results)),
-        ("Software", _software(results)),
+        ("Hardware", hardware_line(results.environment)),
+        ("Software", software_line(results.environment)),
     ]
     for task in results.tasks:
         recipe = yaml.safe_dump(task.recipe, sort_keys=False, allow_unicode=True) if task.recipe else ""
@@ -178,16 +180,16 @@ def _data(task: TaskInfo) -> Html:
     )
 
 
-def _hardware(results: Results) -> str:
-    env = results.environment
+def hardware_line(env: Mapping[str, Any]) -> str:
+    """The machine that an environment describes."""
     cpu = env.get("cpu")
     parts = [f"{cpu.get('model')}, {cpu.get('cores')} cores" if isinstance(cpu, dict) else ""]
     parts += [f"{env['memory_gib']} GiB of memory" if "memory_gib" in env else "", str(env.get("device", ""))]
     return ", ".join(part for part in parts if part)
 
 
-def _software(results: Results) -> str:
-    env = results.environment
+def software_line(env: Mapping[str, Any]) -> str:
+    """The versions that an environment describes."""
     packages = env.get("packages")
     known = {k: v for k, v in packages.items() if v} if isinstance(packages, dict) else {}
     versions = [f"clipvil {env.get('clipvil', '?')}", f"Python {env.get('python', '?')}"]

@@ -179,7 +179,8 @@ class Declaration(_Section):
             raise ValueError("a seed is negative or comes twice")
         if self.reference not in axes["method"]:
             raise ValueError(f"the reference '{self.reference}' is none of the methods {', '.join(axes['method'])}")
-        asked = [("condition", name) for item in (*self.tasks, *self.methods) for name in item.conditions or ()]
+        asked = [("condition", name) for task in self.tasks for name in task.conditions or ()]
+        asked += [("condition", name) for method in self.methods for name in method.conditions or ()]
         asked += [("method", name) for task in self.tasks for name in task.methods or ()]
         asked += [("task", name) for method in self.methods for name in method.tasks or ()]
         unknown = next(((what, name) for what, name in asked if name not in axes[what]), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def hard_pairs(train: Sequence[Any], test: Sequence[Any]) -> tuple[list[str], di
 
 
 class HypothesisModel:
-    """Multinomial logistic regression over words and pairs of words, fitted by L-BFGS; the same data, the same model."""
+    """Multinomial logistic regression over words and pairs of words, by L-BFGS; the same data, the same model."""
 
     def __init__(self, hypotheses: Sequence[str], labels: Sequence[str]) -> None:
         """Fit. Pairs without a label are left out."""
@@ -98,7 +99,7 @@ class HypothesisModel:
 def terms(text: str) -> list[str]:
     """The words of a hypothesis in lower case, and its pairs of neighbouring words."""
     words = _WORD.findall(text.lower())
-    return [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]
+    return [*words, *(f"{a} {b}" for a, b in pairwise(words))]
 
 
 def _fit(table: Any, gold: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:

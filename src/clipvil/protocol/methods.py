@@ -1,7 +1,7 @@
 """Ways of training by name: what each changes in a recipe.
 
-All but `plain` and `probe` distil (see `clipvil.distillation`); what they share, teachers above all, is said once in the
-protocol's `distillation`. The names and their meaning:
+All but `plain` and `probe` distil (see `clipvil.distillation`); what they share, teachers above all, is said once in
+the protocol's `distillation`. The names and their meaning:
 
 plain                     fine-tuning alone
 naive                     distillation of everything, every example counting the same
@@ -38,4 +38,6 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 """Method -> overrides, in the order of tables."""
 PROBE = "probe"
-"""The method that trains no student: see `clipvil.tasks.teacher_probe`."""
+"""The method that trains no student: see `clipvil.distillation.teacher_probe`."""
+PROBE_TRAINING = ("optimiser.name=adamw", "optimiser.lr=0.01", "optimiser.weight_decay=0.01")
+"""How the probe is trained, for as many steps and with the same batches as the student."""

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from clipvil.compare.cell_plan import expanded
 from clipvil.compare.plan import recipe_of
-from clipvil.compare.suite import Suite, TaskEntry, slug, unique_slugs
+from clipvil.compare.suite import Suite, TaskEntry, slug
 from clipvil.datasets.listed import FORMAT as LISTED
-from clipvil.datasets.listed import corpus_of, write_lists
-from clipvil.errors import DataError, UsageError
+from clipvil.datasets.listed import write_lists
+from clipvil.errors import UsageError
 from clipvil.files import atomic_write_json
 from clipvil.protocol import hypothesis_hard, prior_shift
 from clipvil.protocol.declaration import Condition, Declaration, Method, ProtocolTask
-from clipvil.protocol.methods import PROBE
+from clipvil.protocol.methods import PROBE, PROBE_TRAINING
 from clipvil.protocol.subsets import Subset, write_subset
 from clipvil.training.inputs import load_datasets
-from clipvil.training.recipe import Recipe
-from clipvil.training.recipe_files import apply_overrides
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
@@ -75,8 +73,6 @@ def make_scheme(declaration: Declaration, out: Path) -> Scheme:
     atomic_write_json(out / SUBSETS / "index.json", index)
     entries, places = [], []
     for task, condition, method in declaration.cells():
-        if (problem := _impossible(task, method, base)) is not None:
-            raise UsageError(problem)
         entries.append(_entry(task, condition, method, declaration, corpora[task.title], out))
         places.append(Place(task.title, condition.title, method.name))
     if not entries:
@@ -152,6 +148,8 @@ def _entry(
     task: ProtocolTask, condition: Condition, method: Method, declaration: Declaration, corpus: Corpus, out: Path
 ) -> TaskEntry:
     changes = [*task.overrides, f"data={json.dumps(dict(corpus.data))}", *condition.overrides]
+    if method.kind == PROBE:
+        changes += _probe(task, declaration)
     if method.distils:
         changes += [f"distillation.cache={out / TEACHERS}"]
         changes += [f"distillation.{key}={json.dumps(value)}" for key, value in declaration.distillation.items()]
@@ -171,9 +169,15 @@ def _subset_override(subset: Subset) -> str:
     return f"training.subset={json.dumps({'file': subset.file, 'sha256': subset.sha256})}"
 
 
-def _impossible(task: ProtocolTask, method: Method, base: Suite) -> str | None:
-    """Why a method cannot be tried on a task; None where it can."""
-    return None
+def _probe(task: ProtocolTask, declaration: Declaration) -> list[str]:
+    """The task done by a linear probe on the first teacher."""
+    recipe, _ = recipe_of(_plain_entry(task), _suite(declaration))
+    teachers = declaration.distillation.get("teachers") or [{}]
+    settings = {"of": recipe.task, "settings": recipe.task_settings, "resize": recipe.encoder.resize}
+    if teachers[0].get("encoder"):
+        settings["teacher"] = teachers[0]["encoder"]
+    nothing = ["init.recipe=null", "init.overrides=[]", "model={}"]
+    return [*nothing, "task=teacher_probe", f"task_settings={json.dumps(settings)}", *PROBE_TRAINING]
 
 
 def _listed(corpus: Corpus) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def write_subset(path: str | Path, records: Sequence[Any], pictures: int, draw: 
         stream.write(text)
     chosen = read_ids(path)[0]  # what a run will read
     kept = [stratum for image_id, stratum in zip(image_ids, strata, strict=True) if image_id in chosen]
-    counts = {name: count for name, count in sorted(Counter(kept).items())}
+    counts = dict(sorted(Counter(kept).items()))
     return Subset(str(path), hashlib.sha256(text).hexdigest(), draw, len(chosen), len(kept), counts)
 
 
