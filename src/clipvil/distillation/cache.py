@@ -97,7 +97,7 @@ class TextCache:
 class _Part:
     """One pass over texts: arrays as in the file."""
 
-    def __init__(self, keys: Sequence[bytes], ends: npt.NDArray[np.int64], arrays: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
+    def __init__(self, keys: Sequence[bytes], ends: npt.NDArray[np.int64], arrays: dict[str, np.ndarray]) -> None:
         self.rows = {key: row for row, key in enumerate(keys)}
         self.ends = ends
         self.vectors, self.words, self.known = arrays["vectors"], arrays["words"], arrays["known"]

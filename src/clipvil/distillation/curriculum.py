@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from clipvil.distillation.teachers import Teacher, cells_of, pooled_target, rele
 from clipvil.distillation.text_teachers import part_spans
 from clipvil.distillation.trust import Trust
 from clipvil.distillation.word_scores import Keeping, word_scores, word_vectors
-from clipvil.errors import RecipeError
+from clipvil.errors import DataError, RecipeError
 from clipvil.tasks.lessons import Lesson
 
 PREFIX = "teach."
@@ -74,6 +75,8 @@ class Curriculum:
             for teacher in self.teachers
         ]
         self._place_words(lessons, texts)
+        if "text" in choice.terms.places and not len(self.usable):
+            raise DataError("no training text has a word", fix="set distillation.terms.text to 0")
         self.standard = self._standards() if choice.targets.standardise else {}
         self.judged = judge = None if self.judge is None else self.teachers.index(self.judge)
         keep = Keeping(cache, dtype, quiet)
@@ -171,7 +174,7 @@ class Curriculum:
         column = torch.arange(width)
         index = (self.begins[text][:, None] + column).clamp(max=max(len(self.token_begin) - 1, 0))
         present = column < counts[:, None]
-        valid = present & self.usable[index] if len(self.usable) else present
+        valid = present & self.usable[index]
         # In the shuffled control the words are another example's: its n-th for the n-th, from the start again.
         theirs = self.text[taught]
         other = column % self.counts[theirs].clamp(min=1)[:, None]
@@ -264,7 +267,7 @@ class Curriculum:
                 out[place, "text"] = (words.mean(0), words.std(0, correction=0).clamp(min=1e-6))
             if cells is not None and "vision" in self.choice.terms.places:
                 teacher = self.teachers[place]
-                out[place, "vision"] = cells.moments(lambda raw, t=teacher: cells_of(t, raw, self.choice.targets.cells))
+                out[place, "vision"] = cells.moments(partial(cells_of, teacher, kind=self.choice.targets.cells))
         return out
 
     def _place_words(self, lessons: Sequence[Lesson], texts: Sequence[tuple[str, ...]]) -> None:

@@ -46,7 +46,7 @@ class Distiller(nn.Module):
         """
         super().__init__()
         self.choice = choice
-        self.taps = Taps(model, {place: tap for place, tap in taps.items()})
+        self.taps = Taps(model, taps)
         self.heads = nn.ModuleDict()
         for number, own in enumerate(widths):
             for place, channels in own.items():

@@ -51,8 +51,8 @@ def _fit(features: Tensor, gold: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         optimiser.zero_grad()
         loss = functional.cross_entropy(functional.linear(features, weight, bias), gold)
         loss = loss + 0.5 * _DECAY * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)
     return weight.detach(), bias.detach()

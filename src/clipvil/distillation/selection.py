@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -65,7 +66,8 @@ def _taken(scores: Tensor, valid: Tensor, choice: SelectionChoice, noise: Tensor
         before = (sorted_chances.cumsum(1) - sorted_chances).gather(1, rank)
         return ((before < choice.keep - 1e-6) & valid) | best
     assert noise is not None
-    return ((noise < chances * choice.keep * count) & valid) | best
+    drawn = (noise < chances * choice.keep * count) & valid
+    return drawn | (best & ~drawn.any(1, keepdim=True))
 
 
 def _chances(scores: Tensor, valid: Tensor, temperature: float) -> Tensor:
@@ -81,22 +83,24 @@ def _compact(taken: Tensor, weights: Tensor) -> Selected:
     return Selected(places, shares / shares.sum(1, keepdim=True).clamp(min=1e-12))
 
 
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
 def noise(numbers: Tensor, width: int, *seed: int) -> Tensor:
     """Numbers in 0..1 (L, width), a function of the seed, each example's number and the place alone.
 
     So a run that is resumed draws as one that was not, and an example the same in whatever batch it comes. Source:
     the finalising steps of SplitMix64.
     """
-    with np.errstate(over="ignore"):
-        state = np.uint64(0x9E3779B97F4A7C15)
-        for part in seed:
-            state = _mixed(state + np.uint64(part % 2**64))
-        rows = _mixed(numbers.numpy().astype(np.uint64) + state)
-        mixed = _mixed(rows[:, None] + np.arange(1, width + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    state = np.array([_GOLDEN], dtype=np.uint64)
+    for part in seed:
+        state = _mixed(state + np.uint64(part % 2**64))
+    rows = _mixed(numbers.numpy().astype(np.uint64) + state)
+    mixed = _mixed(rows[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _GOLDEN)
     return torch.from_numpy((mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**24))
 
 
-def _mixed(value: np.ndarray | np.uint64) -> np.ndarray | np.uint64:  # type: ignore[type-arg]
+def _mixed(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))

@@ -100,9 +100,13 @@ def joint_of(encoder: Encoder) -> Joint | None:
     that the pool looks at: its value and output projections, without position (as MaskCLIP, Zhou et al. 2022, does;
     our reading here). Of CLIP's ViTs final norm and projection, unless the layer has them already.
     """
-    visual = getattr(encoder.module, "visual", None)
-    pool = getattr(visual, "attnpool", None)
-    if isinstance(getattr(pool, "v_proj", None), nn.Module) and encoder.grid_channels == pool.v_proj.in_features:
+    visual: Any = getattr(encoder.module, "visual", None)
+    pool: Any = getattr(visual, "attnpool", None)
+    if (
+        pool is not None
+        and isinstance(getattr(pool, "v_proj", None), nn.Module)
+        and encoder.grid_channels == pool.v_proj.in_features
+    ):
         return Joint((pool.v_proj, pool.c_proj))
     if encoder.layer.endswith("+norm+proj"):
         return Joint(())

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -59,9 +61,9 @@ class Taught:
     seconds: float
     report: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, task: Task, batch: dict[str, Tensor], places: Sequence[int], step: int) -> dict[str, Tensor]:
+    def add(self, task: Task, batch: dict[str, Tensor], places: npt.NDArray[np.int64], step: int) -> dict[str, Tensor]:
         """A batch of the task with what the loss of distillation needs. `places` are those of the records."""
-        first = torch.as_tensor(places, dtype=torch.int64)[:, None] * self.each
+        first = torch.from_numpy(places)[:, None] * self.each
         numbers = (first + torch.arange(self.each)).flatten()
         rows = rows_of(task, batch)
         told = self.curriculum.batch(numbers, step, _student_cells(batch, rows))
@@ -148,7 +150,7 @@ class DistilledLosses(nn.Module):
 
 
 class Distilling:
-    """What the loop holds of distillation. Heads and their optimiser are not the model's, and never become part of it."""
+    """What the loop holds of distillation. Heads and their optimiser never become part of the model."""
 
     def __init__(self, recipe: Recipe, taught: Taught, losses: LossModule, device: torch.device) -> None:
         self.recipe, self.choice, self.taught = recipe, recipe.distillation, taught

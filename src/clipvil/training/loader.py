@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     places: npt.NDArray[np.int64]
 
 
-Addition = Callable[[Task, dict[str, Tensor], Sequence[int], int], dict[str, Tensor]]
+Addition = Callable[[Task, dict[str, Tensor], npt.NDArray[np.int64], int], dict[str, Tensor]]
 """From task, batch, places of its records and step to the batch with more in it."""
 
 
