@@ -128,6 +128,7 @@ def test_teachers_learn_nothing() -> None:
 def test_distillation_brings_the_student_nearer_and_a_shuffled_teacher_does_not() -> None:
     def trained(steps: int, **values: Any) -> float:
         terms, targets = {"global": 0, "text": 0, "vision": 1}, {"standardise": True}
+        values["selection"] = {"policy": "all"}
         bench = Bench(records(96), terms=terms, targets=targets, confidence="constant", seed=5, **values)
         optimiser = torch.optim.Adam([*bench.model.parameters(), *bench.distiller.parameters()], lr=3e-3)
         for step in range(steps):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from clipvil.distillation.curriculum import Curriculum, StudentCells
     from clipvil.distillation.mad import Distiller
     from clipvil.distillation.settings import DistillationChoice, TeacherChoice
-    from clipvil.distillation.teachers import Teacher, open_teacher
+    from clipvil.distillation.teachers import Teacher, open_teacher, open_teacher_on
     from clipvil.models.taps import Tap
     from clipvil.tasks.lessons import Lesson
 
@@ -20,6 +20,7 @@ _WHERE = {
     "TeacherChoice": "clipvil.distillation.settings",
     "Teacher": "clipvil.distillation.teachers",
     "open_teacher": "clipvil.distillation.teachers",
+    "open_teacher_on": "clipvil.distillation.teachers",
     "Tap": "clipvil.models.taps",
     "Lesson": "clipvil.tasks.lessons",
 }
@@ -33,6 +34,7 @@ __all__ = [
     "Teacher",
     "TeacherChoice",
     "open_teacher",
+    "open_teacher_on",
 ]
 
 

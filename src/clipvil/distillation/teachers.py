@@ -19,6 +19,7 @@ from clipvil.errors import EncoderError, RecipeError
 if TYPE_CHECKING:
     from clipvil.encoders.base import Encoder
     from clipvil.features.base import FeatureSource
+    from clipvil.images.sources import ImageSource
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,25 @@ def open_teacher(choice: TeacherChoice, extract: Extract) -> Teacher:
             raise EncoderError(f"{choice.encoder} has no text side; set text: false for this teacher")
         texts = TowerTeacher(own())
     return Teacher(choice, extract(choice), texts, joint_of(encoder))
+
+
+def open_teacher_on(
+    choice: TeacherChoice, pictures: ImageSource | str | Path, store: str | Path, *, resize: str = "square"
+) -> Teacher:
+    """A teacher that looks at pictures of one's own: a folder, a list, whatever `clipvil extract` takes.
+
+    They are encoded into the feature store `store` once; their ids are what `Lesson.image_id` names (of a folder the
+    paths inside it, as `red/1.png`). Raises as `open_teacher`.
+    """
+    from clipvil.features.extract import extract
+    from clipvil.features.store import Store
+
+    def encode(one: TeacherChoice) -> FeatureSource:
+        assert one.encoder is not None
+        extract(pictures, encoder=one.encoder, layer=one.layer, out=store, resize=resize, progress=False)
+        return Store.open(store)
+
+    return open_teacher(choice, encode)
 
 
 def joint_of(encoder: Encoder) -> Joint | None:
