@@ -28,6 +28,7 @@ from clipvil.models.clip_vil_p_choices import build
 from clipvil.records import Commonsense
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.growing import grown
+from clipvil.tasks.lessons import Lesson
 from clipvil.tasks.picture_text import PictureText, WordSettings, check_words
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.transplant import adopt_model, initial_words
@@ -154,6 +155,17 @@ class Vcr(PictureText):
         if self.settings.subtask != "answer":
             found.append(rationale_problem(record, record.answer_label or 0))
         return found
+
+    def teacher_inputs(self, records: Sequence[Commonsense]) -> list[Lesson]:
+        """One lesson a problem: the sequence with the right choice, which is to be told among all of the problem."""
+        lessons = []
+        for record in records:
+            for problem in self.problems(record):
+                right = problem.label or 0
+                places = tuple(self.reading(problem, right).places)
+                choices = tuple(problem.text(choice) for choice in range(len(problem.choices)))
+                lessons.append(Lesson(record.image_id, problem.parts(right), places, problem.label, choices))
+        return lessons
 
     def teacher_rows(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Where the right choices stand among the B * S sequences of a labelled batch: (B * problems,) int64, those of

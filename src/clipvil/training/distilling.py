@@ -119,7 +119,10 @@ def _extract(
 def _student_cells(batch: Mapping[str, Tensor], rows: Tensor) -> StudentCells | None:
     if "shapes" not in batch:
         return None
-    pictures = batch["picture"][rows] if "picture" in batch else rows
+    # With several sequences a record rows count sequences, and pictures are told of records.
+    asked = batch["question"]
+    records = rows // asked.shape[1] if asked.dim() == 3 else rows
+    pictures = batch["picture"][records] if "picture" in batch else records
     mask = batch.get("mask")
     regions = bool((batch["shapes"][:, 1] == 1).all()) and "boxes" in batch
     return StudentCells(
