@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +57,18 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_processes_take_turns_and_leave_nothing_behind(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from clipvil.files import taking_turns\n"
+        "for _ in range(20):\n"
+        "    with taking_turns(sys.argv[1]):\n"
+        "        path = Path(sys.argv[2]); number = int(path.read_text()); time.sleep(0.001)\n"
+        "        path.write_text(str(number + 1))\n"
+    )
+    (tmp_path / "number").write_text("0")
+    call = [sys.executable, "-c", code, str(tmp_path / ".lock"), str(tmp_path / "number")]
+    workers = [subprocess.Popen(call) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    assert (tmp_path / "number").read_text() == "60" and not (tmp_path / ".lock").exists()

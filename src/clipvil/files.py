@@ -53,14 +53,25 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def taking_turns(path: str | Path) -> Iterator[None]:
-    """Hold the lock file at `path`, waiting for whoever has it. The lock ends with the process, however it ends."""
+    """Hold the lock file at `path`, waiting for whoever has it. It is removed afterwards.
+
+    The lock ends with the process, however it ends; a file that one left behind is in nobody's way.
+    """
     import fcntl
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Whoever held it before may have removed the file: then this is the lock of a file that nobody finds.
+            if not path.exists() or not os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def atomic_write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
