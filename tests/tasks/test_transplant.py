@@ -150,3 +150,16 @@ def test_a_bert_is_for_word_pieces_and_clip_vil_p() -> None:
     assert begin(create_task("vqa", PIECES), nn.Linear(1, 1)) == {}
     with pytest.raises(RecipeError, match="is for the model clip_vil_p"):
         begin(task, nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["vqa", "visual_entailment"])
+def test_other_words_than_those_of_the_run_are_refused(tmp_path: Path, name: str) -> None:
+    initial, _ = pretrained(tmp_path)
+    records: Any = colour_questions(60) if name == "vqa" else colour_pairs(30)
+    same, other = tmp_path / "same.txt", tmp_path / "other.txt"
+    pieces = WordPiece.from_json(initial.assets["words"]).pieces
+    same.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    other.write_text("\n".join([*pieces, "elsewhere"]) + "\n", encoding="utf-8")
+    continue_from(create_task(name, {**PIECES, "words": str(same)}), initial, records)
+    with pytest.raises(RecipeError, match=r"other\.txt differs from the words of the run"):
+        continue_from(create_task(name, {**PIECES, "words": str(other)}), initial, records)

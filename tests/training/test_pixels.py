@@ -139,3 +139,20 @@ def test_normalised_pixels_are_zero_beyond_a_canvas_and_black_padding_is_not() -
 def test_an_encoder_that_sees_nothing_is_refused(corpus: dict[str, Dataset], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"features\.source must be store"):
         opened(corpus, tmp_path, encoder__name="question-only")
+
+
+def test_runs_share_a_folder_without_forgetting_each_others_pictures(
+    corpus: dict[str, Dataset], tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "failures.jsonl").write_text("a feature store's own\n")
+    other = write_pictures(tmp_path / "other", 3)
+    for use in (corpus, other):
+        opened(use, tmp_path / "run", features__store=str(shared), pictures__keep="disk")
+    before = {path: path.stat().st_mtime_ns for path in shared.rglob("*") if path.is_file()}
+    assert sum(path.name == "index.json" for path in before) == 2
+    for use in (corpus, other):
+        opened(use, tmp_path / "again", features__store=str(shared), pictures__keep="disk")
+    assert {path: path.stat().st_mtime_ns for path in shared.rglob("*") if path.is_file()} == before
+    assert (shared / "failures.jsonl").read_text() == "a feature store's own\n"

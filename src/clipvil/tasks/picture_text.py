@@ -70,6 +70,7 @@ class PictureText(ABC):
     """The base of such tasks. A task sets `words` when it is prepared or restored, and then calls `forget`."""
 
     name = ""
+    settings: WordSettings
     max_tokens = MAX_TOKENS
     bert: str | None = None
 
@@ -126,9 +127,13 @@ class PictureText(ABC):
         return module
 
     def continue_from(self, initial: InitialRun, train: Sequence[Any]) -> None:
-        """What the run of the same task knew; of another one its word pieces, and the rest learnt from `train`."""
+        """What the run of the same task knew; of another one its word pieces, and the rest learnt from `train`.
+
+        Raises RecipeError where the settings name other words than those of the run.
+        """
         if initial.task == self.name:
             self.restore(initial.assets)
+            self._refuse_other_words()
             return
         self.prepare(train)
         if not isinstance(self.words, WordPiece):
@@ -136,7 +141,19 @@ class PictureText(ABC):
                 "init: a run of another task passes on word pieces; set task_settings.tokenizer to wordpiece"
             )
         self.words = initial_words(initial)
+        self._refuse_other_words()
         self.forget()
+
+    def _refuse_other_words(self) -> None:
+        """The weights that are taken over know the words of their run, whatever the settings say."""
+        given, words = self.settings.words, self._words()
+        if given is None:
+            return
+        kind = type(words)
+        if kind.load(given).to_json() != words.to_json():
+            raise RecipeError(
+                f"'task_settings.words': {given} differs from the words of the run that init goes on with; leave it out"
+            )
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Take the body of a run of another task, and its answer head row by row where this task has answers."""

@@ -44,6 +44,7 @@ class VisualEntailment(PictureText):
     """
 
     name = "visual_entailment"
+    settings: EntailmentSettings
     metric = METRIC
     record_type: type = Entailment
 

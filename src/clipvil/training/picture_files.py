@@ -1,6 +1,6 @@
 """Looking at all pictures before training: which can be used, how they are resized, and keeping them resized.
 
-pictures/
+pictures/ (or pictures-<hash>/ in a folder that runs share)
     index.json       shapes and boxes of usable pictures, what failed; a hash of what it was made from
     pixels.bin       resized pictures one after the other, uint8 (3, H, W) each (`pictures.keep: disk` alone)
     failures.jsonl   the pictures that cannot be used, and why
@@ -46,8 +46,9 @@ def open_pictures(
     """The pictures of the datasets for a recipe with `features.source: pictures`.
 
     Every picture is decoded once before training, so that a broken one is counted and left out and not met in the
-    middle of an epoch. What was found is kept in `pictures` inside `out`, or in the folder `features.store`, and taken
-    again as long as files, resize policy and encoder are the same.
+    middle of an epoch. What was found is kept in `pictures` inside `out`, and taken again as long as files, resize
+    policy and encoder are the same. Where the recipe names `features.store`, runs share that folder: each set of
+    pictures and way to resize them has a folder of its own in it, `pictures-<hash>`.
 
     Raises:
         UsageError: the encoder is none (question-only, a store).
@@ -60,8 +61,8 @@ def open_pictures(
     items = {item.image_id: item for dataset in datasets.values() for item in dataset.images}
     paths = {image_id: path for dataset in datasets.values() for image_id, path in dataset.pictures.items()}
     ready = partial(_prepare, rule=rule, preprocess=encoder.preprocess, stride=encoder.stride)
-    folder = Path(recipe.features.store) if recipe.features.store else out / FOLDER
     key, stamps = _key(rule, encoder), {image_id: _stamp(path) for image_id, path in paths.items()}
+    folder = _shared(Path(recipe.features.store), key, paths) if recipe.features.store else out / FOLDER
     index, choice = PictureIndex.read(folder / "index.json", key, stamps), recipe.pictures
     room = choice.keep_mb * 2**20
     if index is not None and choice.keep == "disk" and not _fits(folder, index, room):
@@ -87,6 +88,12 @@ def _key(rule: ResizePolicy, encoder: Encoder) -> str:
     """Stands for how pictures are resized."""
     about = {"resize": rule.name, "stride": encoder.stride, "preprocess": encoder.preprocess.to_json()}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _shared(folder: Path, key: str, paths: Mapping[str, Path]) -> Path:
+    """A folder for this use of these pictures alone, among what other runs keep there."""
+    names = json.dumps([key, sorted((image_id, str(path)) for image_id, path in paths.items())])
+    return folder / f"{FOLDER}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
 
 
 def _stamp(path: Path) -> str:
