@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, UsageError
 from clipvil.features.base import GridBatch
+from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.grid_trunk import GridTrunk
 from clipvil.models.picture_model import PictureModel
 from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, begin, light, trains
@@ -93,12 +94,15 @@ class PictureTask:
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A `PictureModel`: the encoder that the recipe names, with its weights, and the inner task's model."""
         head = self.inner.build(model, encoder)
-        chosen, trunk = encoder_of(self.recipe.encoder), self.recipe.trunk
+        chosen, trunk, padding = encoder_of(self.recipe.encoder), self.recipe.trunk, self.recipe.pictures.padding
+        if padding == "behaviour":
+            published = isinstance(head, ClipVilPModel) and head.config.published
+            padding = "visible" if published else "masked"
         return PictureModel(
             GridTrunk(chosen, trained=trunk.trained, norm=trunk.batch_norm, checkpointing=trunk.checkpointing),
             head,
             chosen.preprocess,
-            visible_padding=self.recipe.pictures.padding == "visible",
+            visible_padding=padding == "visible",
         )
 
     def begin(self, model: nn.Module) -> dict[str, Any]:
