@@ -184,8 +184,13 @@ def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[s
     for split in TRAINING_SPLITS:
         if split not in loaded[key]:
             raise DataError(f"the data has no split '{split}' (it has {', '.join(loaded[key])}): a comparison trains")
-    name = slug(Path(entry.title).stem if Path(entry.title).is_file() else entry.title)
-    return TaskPlan(name, recipe, data, loaded[key], question_only=entry.question_only)
+    minus = None if entry.minus is None else tuple(map(_name, entry.minus))
+    return TaskPlan(_name(entry.title), recipe, data, loaded[key], question_only=entry.question_only, minus=minus)
+
+
+def _name(title: str) -> str:
+    """What tables and folders call a task: a file by its stem."""
+    return slug(Path(title).stem if Path(title).is_file() else title)
 
 
 def _with_overrides(recipe: Recipe, suite: Suite) -> Recipe:
