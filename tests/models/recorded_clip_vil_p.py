@@ -40,9 +40,7 @@ def released(which: str, **options: object) -> Released:
     return take(state(which), {"heads": 4, **options})
 
 
-def with_trunk(
-    which: str, *, norm: str = "frozen", checkpointing: bool = False
-) -> tuple[PictureModel, ClipVilPSource]:
+def with_trunk(which: str, *, norm: str = "frozen", checkpointing: bool = False) -> tuple[PictureModel, ClipVilPSource]:
     """The recorded model with its own encoder as trunk, as training has it, and what gives its parameters their
 
     published names.

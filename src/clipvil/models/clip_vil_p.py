@@ -179,6 +179,11 @@ class ClipVilPModel(nn.Module):
             out.answers = self.heads["answers"](pooled)
         return out
 
+    @property
+    def sees_padding(self) -> bool:
+        """Whether the black cells around a picture are attended to, as published; read by `PictureModel`."""
+        return self.config.published
+
     def words_at(self, states: Tensor) -> Tensor:
         """Word logits (..., words) for states (..., hidden): of all text places, or of the masked ones alone."""
         return cast(Tensor, self.heads["mlm"](states, self.body.text.words.weight))

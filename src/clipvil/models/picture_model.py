@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from clipvil.models.grid_trunk import GridTrunk
 if TYPE_CHECKING:
     from clipvil.encoders.base import Preprocess
 
+Padding = Literal["behaviour", "masked", "visible"]
 PIXELS = ("pixels", "pixel_sizes", "pixel_boxes", "pixel_rows")
 """What a batch holds in the place of cells, mask and shapes; see `clipvil.training.pixels.PixelBatch`."""
 
@@ -24,16 +25,19 @@ CELLS = ("cells", "mask", "shapes")
 class PictureModel(nn.Module):
     """`trunk` turns pixels into cells, `head` is a model that reads them.
 
-    `visible_padding`: the head sees the cells of what the resize policy added around a picture, as CLIP-ViL_p
-    published it; otherwise each picture has the cells of its own rectangle.
+    `padding`: with `visible` what the resize policy added around a picture is encoded and the head sees its cells, as
+    CLIP-ViL_p published it; with `masked` each picture has the cells of its own rectangle. `behaviour` is what the head
+    says of itself: `visible` where it has `sees_padding` and that is true, else `masked`.
     """
 
     def __init__(
-        self, trunk: GridTrunk, head: nn.Module, preprocess: Preprocess, *, visible_padding: bool = False
+        self, trunk: GridTrunk, head: nn.Module, preprocess: Preprocess, *, padding: Padding = "behaviour"
     ) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
-        self.preprocess, self.visible_padding = preprocess, visible_padding
+        self.preprocess = preprocess
+        published = bool(getattr(head, "sees_padding", False))
+        self.visible_padding = published if padding == "behaviour" else padding == "visible"
 
     def encoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The batch with cells (P, N, C), shapes (P, 2) and, where shapes differ, mask (P, N) in the place of pixels.
