@@ -73,7 +73,7 @@ def build(arguments: argparse.Namespace, *, cells: int, visible: bool = False) -
     config = configure_clip_vil_p({"preset": "base", "keep_cells": cells, **sizes})
     head = ClipVilPModel(config, words=WORDS, channels=encoder.grid_channels, heads=("mlm", "itm"))
     trunk = GridTrunk(encoder, checkpointing=arguments.checkpointing)
-    return PictureModel(trunk, head, encoder.preprocess, visible_padding=visible).train()
+    return PictureModel(trunk, head, encoder.preprocess, padding="visible" if visible else "masked").train()
 
 
 def step(model: PictureModel, found: PixelBatch, sentences: int, precision: str = "no") -> Step:

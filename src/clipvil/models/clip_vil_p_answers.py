@@ -20,8 +20,8 @@ class ClipVilPAnswers(ClipVilPModel):
         question: Tensor,
         lengths: Tensor,
         cells: Tensor,
-        mask: Tensor | None = None,
-        shapes: Tensor | None = None,
+        mask: Tensor | None,
+        shapes: Tensor,
     ) -> ClipVilPOutput:
         """Answer questions: word pieces (B, T), of which `lengths` (B,) are real, cells (B, N, C), mask (B, N) or None,
 

@@ -20,6 +20,7 @@ from clipvil.models.outputs import AnswerOutput
 from clipvil.tasks.base import InitialRun
 from clipvil.tasks.settings import one_of
 from clipvil.tasks.transplant import adopt_model, initial_words
+from clipvil.tasks.transplant import check_words as check_initial_words
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
 from clipvil.text.wordpiece import WordPiece
 
@@ -129,31 +130,19 @@ class PictureText(ABC):
     def continue_from(self, initial: InitialRun, train: Sequence[Any]) -> None:
         """What the run of the same task knew; of another one its word pieces, and the rest learnt from `train`.
 
-        Raises RecipeError where the settings name other words than those of the run.
+        Raises RecipeError where the settings name other words or another BERT than the run's.
         """
         if initial.task == self.name:
             self.restore(initial.assets)
-            self._refuse_other_words()
-            return
-        self.prepare(train)
-        if not isinstance(self.words, WordPiece):
-            raise RecipeError(
-                "init: a run of another task passes on word pieces; set task_settings.tokenizer to wordpiece"
-            )
-        self.words = initial_words(initial)
-        self._refuse_other_words()
-        self.forget()
-
-    def _refuse_other_words(self) -> None:
-        """The weights that are taken over know the words of their run, whatever the settings say."""
-        given, words = self.settings.words, self._words()
-        if given is None:
-            return
-        kind = type(words)
-        if kind.load(given).to_json() != words.to_json():
-            raise RecipeError(
-                f"'task_settings.words': {given} differs from the words of the run that init goes on with; leave it out"
-            )
+        else:
+            if self.settings.tokenizer != "wordpiece":
+                raise RecipeError(
+                    "init: a run of another task passes on word pieces; set task_settings.tokenizer to wordpiece"
+                )
+            self.prepare(train)
+            self.words = initial_words(initial)
+            self.forget()
+        check_initial_words(initial, self.settings.words, self.settings.bert, self.words)
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Take the body of a run of another task, and its answer head row by row where this task has answers."""

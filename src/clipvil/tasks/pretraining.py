@@ -25,7 +25,7 @@ from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus, draw_
 from clipvil.tasks.pretraining_losses import IGNORED, counted_terms
 from clipvil.tasks.pretraining_scores import METRIC, score_objectives
 from clipvil.tasks.pretraining_settings import pretraining_settings
-from clipvil.tasks.transplant import adopt_model, initial_words
+from clipvil.tasks.transplant import adopt_model, check_words, initial_words, other_setting
 from clipvil.text.answer_table import AnswerTable
 from clipvil.text.wordpiece import WordPiece
 
@@ -74,15 +74,12 @@ class Pretraining:
         Raises RecipeError where the settings name other word pieces, another BERT or another answer table.
         """
         chosen, self.words = self.settings, initial_words(initial)
-        if chosen.words and WordPiece.load(chosen.words).pieces != self.words.pieces:
-            raise _other("words", chosen.words, "the word pieces of the run")
-        if chosen.bert and chosen.bert != initial.recipe.get("task_settings", {}).get("bert"):
-            raise _other("bert", chosen.bert, "the weights of the run")
+        check_words(initial, chosen.words, chosen.bert, self.words)
         there = initial.assets.get("answers") if initial.task == self.name else None
         if there is not None and "qa" in self.settings.objectives:
             self.answers = AnswerTable.from_json(there)
             if chosen.answers and AnswerTable.load(chosen.answers).answers != self.answers.answers:
-                raise _other("answers", chosen.answers, "the answer table of the run")
+                raise other_setting("answers", chosen.answers, "the answer table of the run")
         else:
             self._learn_answers(train)
 
@@ -218,10 +215,6 @@ class Pretraining:
     def _earned(self, place: int, record: PairInCorpus) -> float:
         assert self.answers is not None
         return min(1.0, sum(score for there, score in self.answers.targets(record.pair.labels) if there == place))
-
-
-def _other(name: str, given: str, kept: str) -> RecipeError:
-    return RecipeError(f"'task_settings.{name}': {given} differs from what init goes on with, {kept}; leave it out")
 
 
 def _asked(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, UsageError
 from clipvil.features.base import GridBatch
-from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.grid_trunk import GridTrunk
 from clipvil.models.picture_model import PictureModel
 from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, begin, light, trains
@@ -94,15 +93,12 @@ class PictureTask:
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A `PictureModel`: the encoder that the recipe names, with its weights, and the inner task's model."""
         head = self.inner.build(model, encoder)
-        chosen, trunk, padding = encoder_of(self.recipe.encoder), self.recipe.trunk, self.recipe.pictures.padding
-        if padding == "behaviour":
-            published = isinstance(head, ClipVilPModel) and head.config.published
-            padding = "visible" if published else "masked"
+        chosen, trunk = encoder_of(self.recipe.encoder), self.recipe.trunk
         return PictureModel(
             GridTrunk(chosen, trained=trunk.trained, norm=trunk.batch_norm, checkpointing=trunk.checkpointing),
             head,
             chosen.preprocess,
-            visible_padding=padding == "visible",
+            padding=self.recipe.pictures.padding,
         )
 
     def begin(self, model: nn.Module) -> dict[str, Any]:
