@@ -38,7 +38,7 @@ def _table(results: Results, group: SideBySide) -> Html:
     kinds = f" {', '.join(group.kinds)}: the {group.splits[0]} split {kind.columns_note}." if group.kinds else ""
     caption = join(
         el("strong", f"{names}. "),
-        f"All ways of {kind.ways}, best first, with 95 % intervals (bootstrap over pictures).",
+        f"All ways of {kind.ways}, best first, with 95 % intervals (bootstrap over {kind.redrawn}).",
         _GUESSES if any(not way.encoder for way in group.ways) else None,
         _untrained(group),
         kinds,

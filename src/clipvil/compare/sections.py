@@ -10,7 +10,7 @@ from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Costs, EncoderRow, Interval, PairDifference, Results, Row, TaskDifference, TaskInfo
 
 WIDE, NARROW = 928, 340
-_MOST_GROUPS = 14
+_MOST_GROUPS, _MOST_COLUMNS = 14, 4
 
 # What each cost axis shows: its name, the unit on the axis, and how to read it.
 _COSTS: tuple[tuple[str, str, Callable[[Costs, Row], float | None], Callable[[float], str]], ...] = (
@@ -38,13 +38,14 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     rows = results.ranked(task.name, task.splits[0])
     everything = [row for row in results.rows if row.task == task.name]
     domain = padded([bound for row in everything for bound in (row.mean.low, row.mean.high)], share=0.03)
-    kinds = rows[0].columns(task.kind)
+    # Where others stand in a table of their own, as many as a page is wide.
+    kinds = rows[0].columns(task.kind)[: _MOST_COLUMNS if task.kind.columns_shown else None]
     head = [_th("Encoder")]
     for split in task.splits:
         head.append(_th(split, colspan=2, class_="split"))
     head += [_th(kind, class_="num") for kind in kinds]
     body = [_score_row(results, task, row, domain, kinds) for row in rows]
-    unit = "accuracy, per cent" if wording.unit(task) else task.metric
+    unit = f"{wording.metric_name(task)}, per cent" if wording.unit(task) else task.metric
     if task.kind.captions:
         unit += " times 100, as papers print it (it can exceed 100)"
     seeds = max(len(row.per_seed) for row in rows)
@@ -52,7 +53,7 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     caption = join(
         el("strong", "Scores. "),
         f"{unit[:1].upper()}{unit[1:]}; {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'} with its 95 % interval "
-        f"(bootstrap over pictures). {runs}",
+        f"(bootstrap over {task.kind.redrawn}). {runs}",
         f"All drawings share one axis. {', '.join(kinds)}: the {task.splits[0]} split {task.kind.columns_note}."
         if kinds
         else "All drawings share one axis.",
@@ -96,8 +97,8 @@ def difference_table(results: Results, task: TaskInfo) -> Html | None:
         body.append(el("tr", *cells))
     caption = join(
         el("strong", "Differences. "),
-        f"{results.reference} minus each other row, in points: paired bootstrap clustered by picture, 95 % interval, "
-        "p of no difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
+        f"{results.reference} minus each other row, in points: paired bootstrap over {task.kind.redrawn}, 95 % "
+        "interval, p of no difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
     )
     return _table(caption, head, body, "differences")
 
@@ -138,8 +139,8 @@ def task_difference_table(results: Results, a: str, b: str) -> Html:
             body.append(el("tr", *cells))
     caption = join(
         el("strong", f"{wording.pair_title(results, a, b)}. "),
-        f"Points, on the same features and {results.task(a).kind.records}: paired bootstrap clustered by picture, "
-        "95 % interval, p of no "
+        f"Points, on the same features and {results.task(a).kind.records}: paired bootstrap over "
+        f"{results.task(a).kind.redrawn}, 95 % interval, p of no "
         "difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
     )
     return _table(caption, head, body, "differences")

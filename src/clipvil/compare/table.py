@@ -123,7 +123,8 @@ def _sentences(results: Results, task: TaskInfo) -> list[str]:
             if encoder.label != results.reference
         ]
         said = [f"  {wording.difference_line(pair)}" for pair in pairs if pair]
-        lines += [f"differences on {split} (points, paired bootstrap over pictures):", *said] if said else []
+        title = f"differences on {split} (points, paired bootstrap over {task.kind.redrawn}):"
+        lines += [title, *said] if said else []
     return lines
 
 
@@ -155,7 +156,7 @@ def _gains(results: Results, a: str, b: str) -> str:
     for split in results.task(a).splits:
         pairs = [results.task_difference(a, b, split, encoder.label) for encoder in results.encoders]
         title = f"{wording.pair_title(results, a, b)} on {split}"
-        lines.append(f"{title} (points, paired bootstrap over pictures):")
+        lines.append(f"{title} (points, paired bootstrap over {results.task(a).kind.redrawn}):")
         lines += [f"  {wording.task_difference_line(pair)}" for pair in pairs if pair]
     return "\n".join(lines)
 
