@@ -96,6 +96,25 @@ def _truths(row: Row, name: str, values: Any, size: int) -> Any:
     return values
 
 
+def read_rotations(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
+    """The rotation (3, 3) of every viewpoint's pose: from its skybox (x right, y down, z ahead) to the world (z up).
+
+    Raises DataError for a file that cannot be read, and for a pose that does not turn.
+    """
+    value = parse_json(read_text(path), file=path)
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    if not isinstance(value, list):
+        raise DataError("must be a list of viewpoints", file=path)
+    for number, item in enumerate(value, start=1):
+        row = Row(item, path, number)
+        _position(row)
+        turn = np.array(row.raw("pose"), np.float64).reshape(4, 4)[:3, :3]
+        if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-2) or np.linalg.det(turn) < 0:
+            raise row.error("must begin with a rotation", "pose")
+        found[row.text("image_id")] = turn
+    return found
+
+
 def _position(row: Row) -> tuple[float, float, float]:
     pose = row.raw("pose")
     if not isinstance(pose, list) or len(pose) != 16:
