@@ -15,7 +15,7 @@ from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.records import PretrainingPair
-from clipvil.tasks.base import InitialRun
+from clipvil.tasks.base import InitialRun, stage
 from clipvil.tasks.pretraining import Pretraining
 from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus
 from clipvil.tasks.pretraining_losses import IGNORED
@@ -142,10 +142,11 @@ def test_questions_can_join_later() -> None:
     task.at_epoch(1.9)
     early = task.loss(model, batch)
     assert early.sums[2] == 0 and early.sums[0] > 0
+    assert stage(task) == 0 and stage(prepared()[0]) == 1
     early.value().backward()
     assert model.heads["answers"].out.weight.grad is not None  # type: ignore[union-attr]
     task.at_epoch(2.0)
-    assert task.loss(model, batch).sums[2] > 0
+    assert task.loss(model, batch).sums[2] > 0 and stage(task) == 1
 
 
 def test_cells_are_drawn_in_training_alone() -> None:

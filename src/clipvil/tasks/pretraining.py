@@ -144,6 +144,10 @@ class Pretraining:
         """How many epochs were seen: whether `qa` counts by now."""
         self.epoch = epoch
 
+    def stage(self) -> int:
+        """0 until `qa` counts (see `qa_from_epoch`), then 1: the best step and patience begin anew with it."""
+        return int(self.epoch >= self.settings.qa_from_epoch)
+
     def collate(self, records: Sequence[PairInCorpus], features: FeatureSource) -> dict[str, Tensor]:
         """See `pretraining_batches.draw_batch`."""
         return draw_batch(records, features, self.settings, self._words(), self.answers)
@@ -156,7 +160,7 @@ class Pretraining:
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> LossTerms:
         """Cross-entropies by objective, each over what it asked (every weight 1, as published)."""
         terms = counted_terms(_asked(cast(ClipVilPModel, model), batch, self.settings.objectives))
-        if self.epoch < self.settings.qa_from_epoch:
+        if not self.stage():
             # Nothing of it yet, but its parameters take part: several processes wait for their gradients.
             counts = [float(one != "qa") for one in terms.names]
             terms.sums = terms.sums * terms.sums.new_tensor(counts)
