@@ -167,18 +167,24 @@ class PictureText(ABC):
         """What a model reads: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
 
         apply mask (B, N) bool and boxes (B, N, 4) of regions (shares of the picture). T is `max_tokens`; of word pieces
-        it is the length of the longest text.
+        it is the length of the longest text, and where texts share pictures cells, shapes and mask are of the P
+        distinct ones, with picture (B,) int64, which of them each text is about.
         """
-        grids = features.batch(image_ids)
+        pieces = isinstance(self.words, WordPiece)
+        rows = {image_id: row for row, image_id in enumerate(dict.fromkeys(image_ids))}
+        shared = pieces and len(rows) < len(image_ids)
+        grids = features.batch(list(rows) if shared else image_ids)
         encoded = [self._encode(text) for text in texts]
         # Recurrent models were published with a fixed number of steps; one that masks padding need not compute it.
-        longest = max(length for _, length in encoded) if isinstance(self.words, WordPiece) else self.max_tokens
+        longest = max(length for _, length in encoded) if pieces else self.max_tokens
         batch = {
-            "question": torch.tensor([rows[:longest] for rows, _ in encoded], dtype=torch.int64),
+            "question": torch.tensor([places[:longest] for places, _ in encoded], dtype=torch.int64),
             "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
             "cells": grids.cells,
             "shapes": grids.shapes,
         }
+        if shared:
+            batch["picture"] = torch.tensor([rows[image_id] for image_id in image_ids])
         if grids.mask is not None:
             batch["mask"] = grids.mask
         if grids.boxes is not None:
@@ -200,9 +206,10 @@ class PictureText(ABC):
 def forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
     """What a model makes of a batch that `PictureText.inputs` made."""
     # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
-    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
+    # Likewise only one that reads word pieces gets a batch whose texts share pictures.
+    more = {name: batch[name] for name in ("boxes", "picture") if name in batch}
     output: AnswerOutput = model(
-        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
+        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **more
     )
     return output
 

@@ -6,7 +6,7 @@ whose corpus and answer table it uses. docs/pretraining.md tells how to use it, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,12 +59,15 @@ class Pretraining:
         return PairsInCorpus(records)
 
     def prepare(self, train: Sequence[PairInCorpus]) -> None:
-        """Build the word pieces and the answer table from the corpus, or read them from the named files."""
+        """Build the word pieces and the answer table from the corpus, or read them from the named files.
+
+        A large corpus is gone through once and not gathered: memory goes with its distinct words.
+        """
         chosen = self.settings
         self.words = (
             WordPiece.load(chosen.words)
             if chosen.words
-            else WordPiece.build(column_of(train, "sentence"), size=chosen.word_pieces, min_count=chosen.min_word_count)
+            else WordPiece.build(_sentences(train), size=chosen.word_pieces, min_count=chosen.min_word_count)
         )
         self._learn_answers(train)
 
@@ -144,6 +147,10 @@ class Pretraining:
         """How many epochs were seen: whether `qa` counts by now."""
         self.epoch = epoch
 
+    def stage(self) -> int:
+        """0 until `qa` counts (see `qa_from_epoch`), then 1: the best step and patience begin anew with it."""
+        return int(self.epoch >= self.settings.qa_from_epoch)
+
     def collate(self, records: Sequence[PairInCorpus], features: FeatureSource) -> dict[str, Tensor]:
         """See `pretraining_batches.draw_batch`."""
         return draw_batch(records, features, self.settings, self._words(), self.answers)
@@ -156,7 +163,7 @@ class Pretraining:
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> LossTerms:
         """Cross-entropies by objective, each over what it asked (every weight 1, as published)."""
         terms = counted_terms(_asked(cast(ClipVilPModel, model), batch, self.settings.objectives))
-        if self.epoch < self.settings.qa_from_epoch:
+        if not self.stage():
             # Nothing of it yet, but its parameters take part: several processes wait for their gradients.
             counts = [float(one != "qa") for one in terms.names]
             terms.sums = terms.sums * terms.sums.new_tensor(counts)
@@ -248,6 +255,11 @@ def _shares(hidden: Tensor, right: Tensor) -> list[float | None]:
     hits[asked] = right.float()
     pairs = zip(hits.sum(dim=1).tolist(), asked.sum(dim=1).tolist(), strict=True)
     return [got / count if count else None for got, count in pairs]
+
+
+def _sentences(train: Sequence[PairInCorpus]) -> Iterator[str]:
+    """The sentences of a split, one after the other."""
+    return train.sentences() if isinstance(train, PairsInCorpus) else (record.pair.sentence for record in train)
 
 
 def _answer_counts(train: Sequence[PairInCorpus]) -> dict[str, dict[str, int]]:

@@ -53,7 +53,6 @@ class Vqa(PictureText):
     """The task `vqa`. Records are `Question`s; the batch holds word rows, cells and soft targets."""
 
     name = "vqa"
-    settings: VqaSettings
     metric = METRIC
     record_type: type = Question
 
@@ -92,7 +91,7 @@ class Vqa(PictureText):
         self.forget()
 
     def continue_from(self, initial: InitialRun, train: Sequence[Question]) -> None:
-        """As `PictureText`; of a run of this task its answers too. Raises RecipeError where settings name others."""
+        """As `PictureText`; of a run of vqa its answers too. Raises RecipeError where the settings name others."""
         super().continue_from(initial, train)
         chosen = self.settings
         if chosen.answers and initial.task == self.name:

@@ -152,10 +152,10 @@ class PictureChoice(_Section):
 
     `sentences` is the most records of one picture that follow each other in an epoch, so that one encoding serves
     them. `aspects` sorts pictures by height / width into that many groups on either side of 1 (squares among the
-    portraits), and a micro-batch holds one group; 0 mixes them. `padding`: what the resize policy put around a picture
-    (`clipvil-pretrain`) is encoded and shown to the model where its `behaviour` is published, and masked elsewhere;
-    `visible` or `masked` say so whatever the model is. `keep` says where resized pictures stay, up to `keep_mb`
-    megabytes: in `memory`, on `disk` (in the run, or in the folder `features.store`), or nowhere.
+    portraits), and a micro-batch holds one group, small ones joined; 0 mixes them. `padding`: what the resize policy
+    put around a picture (`clipvil-pretrain`) is encoded and shown to the model where its `behaviour` is published, and
+    masked elsewhere; `visible` or `masked` say so whatever the model is. `keep` says where resized pictures stay, up to
+    `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder `features.store`), or nowhere.
     """
 
     sentences: int = Field(default=1, gt=0)
