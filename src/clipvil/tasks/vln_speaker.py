@@ -118,11 +118,11 @@ class NavigationSpeaker:
         """A fresh speaker; beside it the follower that is carried along, which stays as it is."""
         if model.get("name", "envdrop") != "envdrop":
             raise RecipeError(f"unknown model '{model['name']}' for the task {self.name}; choose envdrop")
-        sizes = {"words": len(self._words()), "visual": encoder.grid_channels}
-        speaker = envdrop_speaker.build(model, **sizes)
+        words, visual = self._words(), encoder.grid_channels
+        speaker = envdrop_speaker.build(model, words=len(words), visual=visual)
         if self.follower is None:
             return Navigator(None, speaker)
-        follower = envdrop.build(self.follower, **sizes, bert=self._words().bert)
+        follower = envdrop.build(self.follower, words=len(words), visual=visual, bert=words.bert)
         return Navigator(follower.requires_grad_(False), speaker)
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
