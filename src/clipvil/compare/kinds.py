@@ -45,8 +45,8 @@ class Kind:
 
     @property
     def redrawn(self) -> str:
-        """In a word what a bootstrap redraws: pictures, or paths."""
-        return self.clustered.partition(" ")[0]
+        """What a bootstrap redraws, in a word."""
+        return "paths" if self.walks else "pictures"
 
     def name(self, metric: str) -> str:
         """The metric for an axis."""

@@ -82,6 +82,16 @@ class InstructionVocabulary:
         """The id of the begin word."""
         return len(self) - 1
 
+    @property
+    def end(self) -> int:
+        """The id of the end word."""
+        return END
+
+    @property
+    def unknown(self) -> int:
+        """The id that unknown words share."""
+        return UNKNOWN
+
     def encode(self, words: Sequence[str], length: int) -> list[int]:
         """Begin, ids of the words, end, and padding up to `length`.
 

@@ -219,7 +219,7 @@ class Looking:
                     data = found.pixels.contiguous().numpy()
                     stream.write(data.tobytes())
                     size += data.size
-                    head.add(item.image_id, found, zlib.crc32(data))
+                    head.add(item.image_id, found, zlib.crc32(data.tobytes()))
                     continue
                 if fits and self.keep == "memory":
                     held += found.pixels.numel()

@@ -134,7 +134,8 @@ class TrunkChoice(_Section):
     """How the encoder is trained along (`features.source: pictures`).
 
     `trained: false` encodes pictures with fixed weights. `optimiser` and `schedule` are the encoder's own, or those of
-    the rest where they are left out. `batch_norm`: `frozen` normalises by the statistics that came with the weights
+    the rest where they are left out; they are also those of a BERT that is trained with navigation's follower
+    (`task_settings.train_bert`). `batch_norm`: `frozen` normalises by the statistics that came with the weights
     and changes nothing of it, `sync` normalises by the statistics of the micro-batches of all processes together,
     `per_device` by those of one micro-batch in one process, as published. `checkpointing` keeps no
     activations inside the encoder's blocks and computes them again on the way back: less memory, a third more work.
@@ -315,10 +316,12 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(schedule, dict) and schedule.get("name") != "noam":
         schedule.pop("d_model", None)  # the other schedules do not look at it
     from_pictures = kept.get("features", {}).get("source") == "pictures"
+    # A BERT that reads instructions and is trained along goes by the trunk's optimiser and schedule.
+    reads_with_bert = bool(kept.get("task_settings", {}).get("train_bert"))
     for path, default in _LATER:
         section, _, field = path.partition(".")
         if not field:
-            if not from_pictures:
+            if not from_pictures and not (section == "trunk" and reads_with_bert):
                 kept.pop(section, None)
         elif isinstance(kept.get(section), dict) and kept[section].get(field, default) == default:
             kept[section].pop(field, None)
