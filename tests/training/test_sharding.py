@@ -60,7 +60,7 @@ def test_sharded_training_has_the_curve_of_one_process(runs: Path) -> None:
     keys = ("loss", "loss_all", "loss_left", "grad_norm", "lr", "lr_trunk")
     one, two = curve(runs / "one" / "terms", *keys), curve(runs / "two" / "terms", *keys)
     assert len(one) == 10
-    assert one[-1][0] < one[0][0] / 2
+    assert sum(line[0] for line in one[-3:]) / 3 < 0.6 * one[0][0]
     for mine, theirs in zip(one, two, strict=True):
         assert theirs == pytest.approx(mine, rel=2e-4, abs=1e-5)
 

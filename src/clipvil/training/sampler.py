@@ -153,6 +153,7 @@ class GroupedSampler(CountedSampler):
         self.groups, self._counts = _joined(groups, micro)
         self.pictures, self.micro, self.sentences = pictures, micro, sentences
         self._starts = np.cumsum(self._counts) - self._counts
+        self._turns: tuple[int, npt.NDArray[Any]] = (-1, np.empty(0, np.uint8))
 
     def part(self, step: int, part: int) -> npt.NDArray[np.int64]:
         """Indices (int64) of the records of one micro-batch, in order."""
@@ -174,9 +175,7 @@ class GroupedSampler(CountedSampler):
         while int(self._runs(epoch + 1).sum()) <= run:
             epoch += 1
         before = self._runs(epoch)
-        each = self._runs(epoch + 1) - before
-        turns = np.repeat(np.arange(len(each)), each)
-        turns = np.random.default_rng([self.seed, epoch, 1]).permutation(turns)[: run - int(before.sum()) + 1]
+        turns = self._turns_of(epoch, self._runs(epoch + 1) - before)[: run - int(before.sum()) + 1]
         group = int(turns[-1])
         number = int(before[group]) + int((turns == group).sum()) - 1
         count, start = int(self._counts[group]), int(self._starts[group])
@@ -184,6 +183,13 @@ class GroupedSampler(CountedSampler):
         return np.concatenate(
             [self._epoch(int(own))[start + places[epochs == own]] for own in np.unique(epochs)]
         ).astype(np.int64)
+
+    def _turns_of(self, epoch: int, each: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The group of every run of an epoch, in order; kept, since an epoch of millions of records has many."""
+        if self._turns[0] != epoch:
+            turns = np.repeat(np.arange(len(each), dtype=np.min_scalar_type(len(each))), each)
+            self._turns = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(turns)
+        return self._turns[1]
 
     def _permutation(self, epoch: int) -> npt.NDArray[Any]:
         """All records, group after group, units of a picture together."""
