@@ -11,7 +11,7 @@ def register(app: typer.Typer) -> None:
     """Add the group to the table."""
     group = typer.Typer(help="Prepare navigation corpora, and walk agents that learn nothing.", no_args_is_help=True)
     group.callback()(_group)
-    for command in (r4r, vocabulary, walk, houses, views):
+    for command in (r4r, vocabulary, walk, houses):
         group.command(command.__name__)(command)
     app.add_typer(group, name="navigation")
 
@@ -105,35 +105,3 @@ def houses(
     typer.echo(f"{corpus.root}: {corpus.houses} houses, {corpus.viewpoints} viewpoints, {corpus.views} views")
     for split, count in corpus.instructions.items():
         typer.echo(f"  {split:<12} {count:>6} instructions")
-
-
-def views(
-    skyboxes: Path = typer.Argument(..., metavar="DIR", help="Six faces a viewpoint, in a folder a scan."),
-    out: Path = typer.Option(..., "--out", help="Folder that receives 36 pictures a viewpoint."),
-    graphs: Path | None = typer.Option(
-        None, "--graphs", help="The folder of the connectivity files: cubes are turned as their poses say."
-    ),
-    size: str = typer.Option("640x480", "--size", help="Width and height of a view, in pixels."),
-    field: float = typer.Option(60.0, "--field", min=1.0, max=170.0, help="Vertical field of a view, in degrees."),
-) -> None:
-    """Draw the 36 views of every viewpoint from skyboxes, for `clipvil extract`."""
-    import math
-    import re
-
-    from clipvil.errors import UsageError
-    from clipvil.simulator.skybox_files import draw_views
-
-    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", size)
-    if match is None or not (int(match[1]) and int(match[2])):
-        raise UsageError(f"--size must read WIDTHxHEIGHT, as 640x480, not '{size}'")
-    drawn = draw_views(
-        skyboxes, out, graphs=graphs, size=(int(match[1]), int(match[2])), vertical_field=math.radians(field)
-    )
-    for name, reason in drawn.failures.items():
-        typer.echo(f"{name}: {reason}", err=True)
-    typer.echo(
-        f"{drawn.viewpoints} viewpoints drawn into {out}, {drawn.skipped} were there already, "
-        f"{len(drawn.failures)} failed"
-    )
-    if drawn.failures:
-        raise typer.Exit(3)

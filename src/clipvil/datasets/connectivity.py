@@ -21,6 +21,10 @@ from clipvil.errors import DataError
 from clipvil.simulator.graph import Graph
 
 SUFFIX = "_connectivity.json"
+Poses = Mapping[str, npt.NDArray[np.float64]]
+"""Of each included viewpoint the rotation (3, 3) from its skybox to the world."""
+_SLACK = 0.01
+"""How far a matrix may be from a rotation: files are rounded."""
 
 
 class Graphs(Mapping[str, Graph]):
@@ -86,6 +90,28 @@ def graph_from_rows(value: list[Any], path: str | Path, scan: str) -> Graph:
     return Graph(scan, tuple(names), included, position, neighbours)
 
 
+def read_poses(path: str | Path) -> Poses:
+    """The rotations of the included viewpoints of a connectivity file, which drawing views from skyboxes needs.
+
+    Raises DataError as `read_graph`, and for a pose that does not rotate.
+    """
+    path = Path(path)
+    value = parse_json(read_text(path), file=path)
+    if not isinstance(value, list) or not value:
+        raise DataError("must be a list of viewpoints", file=path)
+    out = {}
+    for number, item in enumerate(value, start=1):
+        row = Row(item, path, number)
+        if not _truths(row, "included", [row.raw("included")], 1)[0]:
+            continue
+        _position(row)
+        turned = np.array(row.raw("pose"), np.float64).reshape(4, 4)[:3, :3]
+        if np.abs(turned @ turned.T - np.eye(3)).max() > _SLACK or np.linalg.det(turned) < 0:
+            raise row.error("its first three rows and columns must be a rotation", "pose")
+        out[row.text("image_id")] = turned
+    return out
+
+
 def _truths(row: Row, name: str, values: Any, size: int) -> Any:
     if not isinstance(values, list):
         raise row.error("must be a list of true and false", name)
@@ -94,25 +120,6 @@ def _truths(row: Row, name: str, values: Any, size: int) -> Any:
     if not set(map(type, values)) <= {bool}:
         raise row.error("must hold nothing but true and false", name)
     return values
-
-
-def read_rotations(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
-    """The rotation (3, 3) of every viewpoint's pose: from its skybox (x right, y down, z ahead) to the world (z up).
-
-    Raises DataError for a file that cannot be read, and for a pose that does not turn.
-    """
-    value = parse_json(read_text(path), file=path)
-    found: dict[str, npt.NDArray[np.float64]] = {}
-    if not isinstance(value, list):
-        raise DataError("must be a list of viewpoints", file=path)
-    for number, item in enumerate(value, start=1):
-        row = Row(item, path, number)
-        _position(row)
-        turn = np.array(row.raw("pose"), np.float64).reshape(4, 4)[:3, :3]
-        if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-2) or np.linalg.det(turn) < 0:
-            raise row.error("must begin with a rotation", "pose")
-        found[row.text("image_id")] = turn
-    return found
 
 
 def _position(row: Row) -> tuple[float, float, float]:
