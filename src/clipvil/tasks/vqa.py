@@ -55,6 +55,7 @@ class Vqa(PictureText):
     name = "vqa"
     metric = METRIC
     record_type: type = Question
+    settings: VqaSettings
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
