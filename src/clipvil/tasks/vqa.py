@@ -56,6 +56,7 @@ class Vqa(PictureText):
     settings: VqaSettings
     metric = METRIC
     record_type: type = Question
+    settings: VqaSettings
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)

@@ -216,10 +216,10 @@ class Looking:
                     continue
                 fits = found.pixels.numel() <= self.room - (size if self.keep == "disk" else held)
                 if fits and self.keep == "disk":
-                    data = found.pixels.contiguous().numpy()
-                    stream.write(data.tobytes())
-                    size += data.size
-                    head.add(item.image_id, found, zlib.crc32(data.tobytes()))
+                    data = found.pixels.numpy().tobytes()
+                    stream.write(data)
+                    size += len(data)
+                    head.add(item.image_id, found, zlib.crc32(data))
                     continue
                 if fits and self.keep == "memory":
                     held += found.pixels.numel()

@@ -197,7 +197,7 @@ class PictureSource:
         if self._kept is not None and row < self.index.kept:
             end = int(self._ends[row])
             flat = np.array(self._kept[end - 3 * height * width : end])
-            if self._file is not None and zlib.crc32(flat.tobytes()) != self.index.sums[row]:
+            if self._file is not None and zlib.crc32(flat.data) != self.index.sums[row]:
                 raise StoreError(
                     f"{self._file}: picture '{self.index.ids[row]}' is damaged (its checksum is another); remove the "
                     "file and start again: it is made anew"
