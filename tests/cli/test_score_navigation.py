@@ -94,7 +94,10 @@ def test_missing_and_double_ids_are_named(tmp_path: Path, capsys: pytest.Capture
 
 def test_an_unknown_scan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path, _rows(), [{**row, "scan": "barn"} for row in EPISODES]) == 1
-    assert "episode 1_0: " in (said := capsys.readouterr().err) and "no graph of the scan 'barn'" in said
+    assert (
+        "episodes.json, row 1, field 'scan': " in (said := capsys.readouterr().err)
+        and "no graph of the scan 'barn'" in said
+    )
     assert _run(tmp_path, _rows(), EPISODES, "--spl", "wrong") == 2
 
 

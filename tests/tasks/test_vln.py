@@ -221,3 +221,18 @@ def test_avoiding_visited_places_never_comes_back(data: dict[str, Any]) -> None:
     walks = [prediction.output.split() for prediction in said]
     assert all(len(set(walk)) == len(walk) for walk in walks)
     assert np.mean([len(walk) for walk in walks]) > 1
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [(["r00", "r11"], "no edge from r00 to r11"), (["r00", "r99"], "scan grid has no viewpoint 'r99'")],
+)
+def test_an_augmentation_path_that_leaves_its_graph_names_file_and_path(
+    path: list[str], said: str, runs: Path, data: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [{"scan": SCAN, "path_id": 7, "path": path, "heading": 0.0}]
+    (tmp_path / "aug.json").write_text(json.dumps(rows))
+    paths = str(tmp_path / "aug.json")
+    both = recipe(data, f"init.run={runs / 'speaker'}", back_translation=True, augmented_paths=paths)
+    with pytest.raises(DataError, match=rf"aug\.json: path 7: {said}"):
+        train(both, tmp_path / "run", quiet=True)

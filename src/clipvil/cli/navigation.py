@@ -84,8 +84,9 @@ def walk(
     from clipvil.simulator.agents import walk as walk_all
     from clipvil.simulator.world import World
 
-    records = read_any(episodes)
-    world = World(Graphs(graphs), (record.scan for record in records))
+    houses = Graphs(graphs)
+    records = read_any(episodes, graphs=houses)
+    world = World(houses, (record.scan for record in records))
     walks = walk_all(world, records, named_agent(agent, world, records, seed), turns=turns)
     (write_rxr if out.suffix == ".jsonl" else write_r2r)(walks, out)
     typer.echo(f"{len(walks)} trajectories in {out}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipvil.datasets.episodes import check_path
 from clipvil.datasets.r2r import read_r2r
 from clipvil.errors import DataError
 from clipvil.models.envdrop_speaker import Speaker
@@ -87,8 +88,10 @@ class Augmentation:
         if not self._episodes:
             raise DataError("holds no path of a training house", file=path)
         for episode in self._episodes:
-            for name in episode.path:
-                graphs[episode.scan].find(name)
+            try:
+                check_path(graphs[episode.scan], episode.path)
+            except DataError as error:
+                raise DataError(f"path {episode.path_id}: {error}", file=path) from None
 
     def __len__(self) -> int:
         """How many paths there are."""
