@@ -89,7 +89,12 @@ class PretrainingPair:
 
 @dataclass(frozen=True)
 class Commonsense:
-    """One VCR question: tokens are words or tuples of object indices; four answers, four rationales."""
+    """One VCR question with four answers, four rationales, and the objects that its tags name.
+
+    A sentence is a tuple of tokens: a word, or a tuple of object numbers from 0 (a tag; several numbers are a group).
+    `objects` are class names ("person"), `boxes` their x1, y1, x2, y2 in pixels of a picture of `size` (width, height),
+    all empty where nobody asked for them. Labels are None where the corpus keeps them to itself.
+    """
 
     annotation_id: str
     image_id: str
@@ -100,6 +105,7 @@ class Commonsense:
     rationale_label: int | None = None
     objects: tuple[str, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    size: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from clipvil.mini.world import scene
 from tests.mini.solver import solve
 
 SIZES = {"train": 24, "val": 8, "test": 8, "shifted": 8}
-FORMATS = ("mini_gqa", "mini_snli_ve", "mini_lxmert")
+FORMATS = ("mini_gqa", "mini_snli_ve", "mini_lxmert", "mini_vcr")
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,8 @@ def test_another_world_gets_other_companions(tmp_path: Path) -> None:
     write_companion(write_corpus(tmp_path / "w", {"train": 12}, 1, force=True), "snli_ve")
     after = hashes(tmp_path / "w")
     assert after["snli_ve_train.jsonl"] != before["snli_ve_train.jsonl"]
-    with pytest.raises(UsageError, match="no companion 'vcr'"):
-        write_companion(write_corpus(tmp_path / "w", {"train": 12}, 1), "vcr")
+    with pytest.raises(UsageError, match="no companion 'nlvr'"):
+        write_companion(write_corpus(tmp_path / "w", {"train": 12}, 1), "nlvr")
 
 
 def test_some_sources_of_the_pretraining_pairs(corpus: Corpus) -> None:

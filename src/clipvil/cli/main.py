@@ -33,6 +33,7 @@ _COMMANDS = (
     "score",
     "captions",
     "navigation",
+    "vcr",
     "convert",
     "mini",
     "encoders",

@@ -28,7 +28,7 @@ def mini(
     sizes: str = typer.Option("", help="Pictures a split, as in train=4000,val=500. Default: all four splits."),
     force: bool = typer.Option(False, "--force", help="Replace another corpus in this folder."),
 ) -> None:
-    """Write the miniature world: pictures, COCO captions, VQA v2 and GQA questions, SNLI-VE and LXMERT's pairs."""
+    """Write the miniature world: pictures, captions, questions of VQA v2, GQA and VCR, pairs of SNLI-VE and LXMERT."""
     from clipvil.mini.companions import write_companions
     from clipvil.mini.corpora import write_corpus
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from clipvil.cli import score_captions, score_entailment, score_navigation
+from clipvil.cli import score_captions, score_entailment, score_navigation, score_vcr
 
 if TYPE_CHECKING:
     from clipvil.metrics.gqa import GqaScores
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     score_captions.register(score)
     score_entailment.register(score)
     score_navigation.register(score)
+    score_vcr.register(score)
     app.add_typer(score, name="score")
 
 

@@ -9,10 +9,10 @@ import typer
 
 def submit(
     run: Path | None = typer.Argument(None, help="Folder of a finished run (not with --check)."),
-    server: str = typer.Option(..., "--server", help="Which server: vqa2, gqa, coco, r2r or rxr."),
+    server: str = typer.Option(..., "--server", help="Which server: vqa2, gqa, coco, vcr, r2r or rxr."),
     split: str = typer.Option("test", "--split", help="The split whose predictions are sent."),
     out: Path | None = typer.Option(
-        None, "--out", help="The file to write [default: submission_<server>_<split>.json in the run]."
+        None, "--out", help="The file to write [default: submission_<server>_<split> in the run]."
     ),
     check: Path | None = typer.Option(None, "--check", help="Check this file instead; needs --questions."),
     questions: Path | None = typer.Option(
@@ -32,7 +32,8 @@ def submit(
         if questions is None:
             raise UsageError("--check needs --questions: a file is only complete for the questions it answers")
         count = check_submission(check, server, questions)
-        typer.echo(f"{check}: {count} answers, one to each {SERVERS[server].noun}; {server} takes it")
+        noun = SERVERS[server].noun if server in SERVERS else "question"
+        typer.echo(f"{check}: {count} answers, one to each {noun}; {server} takes it")
         return
     assert run is not None
     path, count = write_submission(run, server, split, out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clipvil.metrics.statistics import Scale
 
@@ -74,6 +74,14 @@ ACCURACY = Kind(
     output="What they answered",
     ways="answering the same questions",
 )
+CHOICES = replace(
+    ACCURACY,
+    gives_away="what questions and choices alone give away",
+    columns="subtask",
+    columns_note="by what is asked: answers, rationales given the right answer, both",
+    columns_shown=("Q->A", "QA->R"),
+    output="What they chose",
+)
 CAPTIONS = Kind(
     unit="",
     axis="{metric}",
@@ -130,4 +138,6 @@ def kind_of(metric: str) -> Kind:
         return CAPTIONS
     if metric == "success rate":
         return WALKS
+    if metric == "VCR accuracy":
+        return CHOICES
     return ACCURACY if "acc" in metric.lower() else OTHER

@@ -33,6 +33,8 @@ _FORMATS = {
     "mini_captions": "clipvil.datasets.mini_captions",
     "mini_snli_ve": "clipvil.datasets.mini_snli_ve",
     "mini_gqa": "clipvil.datasets.mini_gqa",
+    "vcr": "clipvil.datasets.vcr",
+    "mini_vcr": "clipvil.datasets.mini_vcr",
     "mini_lxmert": "clipvil.datasets.mini_lxmert",
     "lxmert": "clipvil.datasets.lxmert",
     "mixed": "clipvil.datasets.mixed",

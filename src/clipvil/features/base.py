@@ -50,3 +50,12 @@ def pooled_of(features: FeatureSource, image_ids: Sequence[str]) -> Tensor | Non
     own = getattr(features, "pooled", None)
     found: Tensor | None = own(image_ids) if own is not None else features.batch(image_ids).pooled
     return found
+
+
+def frames_of(features: FeatureSource, image_ids: Sequence[str]) -> Tensor:
+    """Where whole pictures lie on their grids, (B, 4): see `Store.frames`. Sources that do not say show them whole."""
+    import torch
+
+    own = getattr(features, "frames", None)
+    whole: Tensor = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(image_ids), 1)
+    return whole if own is None else own(image_ids)

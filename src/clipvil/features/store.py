@@ -249,6 +249,25 @@ class Store:
             out[number] = self._tensor(reader.pooled[int(row["slot"])])
         return out
 
+    def frames(self, image_ids: Sequence[str]) -> Tensor:
+        """Where whole pictures lie on their grids: (B, 4) float32, left, top, right, bottom as shares of the grid.
+
+        Beyond 0..1 where the resize policy cropped; all of the grid where that is not known, as of imported features.
+        Raises StoreError naming a picture that is absent or failed.
+        """
+        rows = self._rows(image_ids)
+        out = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(rows), 1)
+        stride = self.manifest.encoder.stride
+        if not stride or self.manifest.cells != "grid":
+            return out
+        for number, row in enumerate(rows):
+            sides = np.array([row["width"], row["height"]], np.float64) * stride
+            start = np.array([row["box_left"], row["box_top"]], np.float64)
+            size = np.array([row["box_width"], row["box_height"]], np.float64)
+            if size.min() > 0:
+                out[number] = torch.from_numpy(np.concatenate([start / sides, (start + size) / sides]))
+        return out
+
     def _rows(self, image_ids: Sequence[str]) -> RowArray:
         """Rows of usable pictures; raises StoreError naming the first that is absent or failed."""
         found = self._index.find(image_ids)

@@ -3,6 +3,8 @@
     gqa_<split>.json         GQA questions, balanced ones and those that they entail
     snli_ve_<split>.jsonl    SNLI-VE pairs: see `clipvil.mini.hypotheses` for the rule behind the labels
     lxmert_<split>.json      pre-training pairs as LXMERT's files have them: captions, and questions with answers
+    vcr_<split>.jsonl        VCR questions: see `clipvil.mini.commonsense`; boxes in vcr_metadata/<split>/, a file a
+                             picture
 
 They lie beside the files of `corpora` and are written when somebody asks for them: `clipvil mini DIR` writes all.
 `companions.json` says which are there, each with its version, its hash, and the world that it was written for. Files of
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,15 +24,20 @@ from clipvil.errors import DataError, UsageError
 from clipvil.files import atomic_write, atomic_write_json
 from clipvil.mini import corpora
 from clipvil.mini.captions import captions
+from clipvil.mini.commonsense import commonsense
 from clipvil.mini.corpora import Corpus
 from clipvil.mini.gqa import gqa_questions
 from clipvil.mini.hypotheses import hypotheses
-from clipvil.mini.world import scene
+from clipvil.mini.world import CANVAS, Scene, scene
 from clipvil.text.answers import soft_scores
 
 MANIFEST = "companions.json"
 PAIRS = {"train": 6, "val": 4, "test": 4, "shifted": 4}
 """SNLI-VE pairs a picture, on average."""
+COMMONSENSE = {"train": 6, "val": 4, "test": 4, "shifted": 4}
+"""VCR questions a picture at most; a picture of one thing has none."""
+METADATA = "vcr_metadata"
+"""The folder of VCR's metadata files."""
 PRETRAINING_SPLITS = ("train", "val")
 
 
@@ -42,7 +50,7 @@ def splits_of(kind: str, sizes: Mapping[str, int]) -> list[str]:
 
 def file_of(kind: str, split: str) -> str:
     """The name of a companion's file."""
-    return f"{kind}_{split}.{'jsonl' if kind == 'snli_ve' else 'json'}"
+    return f"{kind}_{split}.{'jsonl' if kind in ('snli_ve', 'vcr') else 'json'}"
 
 
 def write_companion(corpus: Corpus, kind: str) -> None:
@@ -63,6 +71,8 @@ def write_companion(corpus: Corpus, kind: str) -> None:
         path = corpus.root / file_of(kind, split)
         _WRITERS[kind](path, split, corpus.sizes[split], corpus.seed)
         hashes[path.name] = _sha256(path)
+        if kind == "vcr":
+            hashes[f"{METADATA}/{split}"] = _sha256(corpus.root / METADATA / split)
     # Read once more: another process may have written another companion meanwhile.
     atomic_write_json(corpus.root / MANIFEST, {**_read(corpus.root), kind: {**wanted, "sha256": hashes}})
 
@@ -87,11 +97,17 @@ def _whole(root: Path, kind: str, entry: Mapping[str, Any]) -> bool:
     hashes = entry.get("sha256")
     if not isinstance(hashes, dict):
         return False
-    return all((root / name).is_file() and _sha256(root / name) == digest for name, digest in hashes.items())
+    return all((root / name).exists() and _sha256(root / name) == digest for name, digest in hashes.items())
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of a file its bytes, of a folder the names and bytes of its files."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()):
+        digest.update(f"{file.name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def snli_ve_rows(split: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -116,6 +132,50 @@ def _write_snli_ve(path: Path, split: str, count: int, seed: int) -> None:
     with atomic_write(path) as stream:
         for row in snli_ve_rows(split, count, seed):
             stream.write(json.dumps(row, sort_keys=True).encode("ascii") + b"\n")
+
+
+def vcr_rows(split: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """The rows of `vcr_<split>.jsonl`; those of a test set too say what is right, since nobody else judges them."""
+    number = 0
+    for index in range(count):
+        name = corpora.file_name(split, index)
+        view = scene(seed, split, index)
+        for place, fields in enumerate(commonsense(view, COMMONSENSE[split], split=split, seed=seed)):
+            yield {
+                "movie": f"mini_{split}",
+                "img_fn": f"{split}/{name}",
+                "metadata_fn": f"{split}/{Path(name).stem}.json",
+                "img_id": str(corpora.image_id(split, index)),
+                "annot_id": f"{split}-{number}",
+                "question_number": place,
+                **fields,
+            }
+            number += 1
+
+
+def vcr_metadata(view: Scene) -> dict[str, Any]:
+    """The metadata file of a picture: boxes and outlines in its pixels. There is no detector, so all are certain."""
+    boxes = [[round(side, 2) for side in thing.box] for thing in view.objects]
+    return {
+        "boxes": [[*box, 1.0] for box in boxes],
+        "segms": [[[[x1, y1], [x2, y1], [x2, y2], [x1, y2]]] for x1, y1, x2, y2 in boxes],
+        "names": ["person"] * len(boxes),
+        "width": CANVAS,
+        "height": CANVAS,
+    }
+
+
+def _write_vcr(path: Path, split: str, count: int, seed: int) -> None:
+    folder = path.parent / METADATA / split
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for index in range(count):
+        # Thousands of small files are not each forced to disk: `companions.json` has their hash, and comes last.
+        file = (folder / corpora.file_name(split, index)).with_suffix(".json")
+        file.write_text(json.dumps(vcr_metadata(scene(seed, split, index))) + "\n", encoding="ascii")
+    with atomic_write(path) as stream:
+        for row in vcr_rows(split, count, seed):
+            stream.write(json.dumps(row).encode("ascii") + b"\n")
 
 
 def gqa_file(split: str, count: int, seed: int) -> dict[str, Any]:
@@ -164,5 +224,6 @@ _WRITERS: dict[str, Callable[[Path, str, int, int], None]] = {
     "gqa": _write_gqa,
     "snli_ve": _write_snli_ve,
     "lxmert": _write_lxmert,
+    "vcr": _write_vcr,
 }
-_VERSIONS = {"gqa": 1, "snli_ve": 1, "lxmert": 1}
+_VERSIONS = {"gqa": 1, "snli_ve": 1, "lxmert": 1, "vcr": 1}

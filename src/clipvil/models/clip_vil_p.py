@@ -21,6 +21,7 @@ from clipvil.errors import DataError, RecipeError
 from clipvil.models.clip_vil_p_config import ClipVilPConfig, configure_clip_vil_p
 from clipvil.models.clip_vil_p_heads import AnswerHead, MatchingHead, WordHead
 from clipvil.models.clip_vil_p_layers import Block, GridEmbeddings, TextEmbeddings, initialise
+from clipvil.models.tied_tags import TiedTags
 
 HEADS = ("mlm", "itm", "answers")
 
@@ -49,6 +50,7 @@ class ClipVilP(nn.Module):
         *,
         segments: Tensor | None = None,
         chosen: Tensor | None = None,
+        tied: TiedTags | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Read sentences about pictures: sequence (B, T + N', hidden), text first, and pooled (B, hidden).
 
@@ -56,6 +58,8 @@ class ClipVilP(nn.Module):
         pictures, row by row, `cell_mask` (P, N) True where a cell is real (None: all are), `shapes` (P, 2) rows and
         columns; `picture` (B,) which picture each sentence is about (None: its own). `segments` (B, T) where they are
         not all 0. `chosen` (B, N') cells that each sentence sees, in that order (None: `keep_cells` are drawn, or all).
+        `tied`: which pieces name objects, and where those stand; such a piece is given what its box shows, added to its
+        embedding (of all cells, drawn or not).
 
         Raises DataError for texts and grids that the position tables cannot hold and for counts that do not agree.
         """
@@ -66,13 +70,15 @@ class ClipVilP(nn.Module):
             # Every cell of the canvas is seen, black ones too; what fills up smaller grids of a batch is none.
             place = torch.arange(cells.shape[1], device=cells.device)
             cell_mask = place < shapes.to(cells.device).prod(dim=1, keepdim=True)
-        seen = self.grid(cells, shapes)
+        grid = self.grid(cells, shapes)
         chosen = self._draw(count, cells.shape[1], cell_mask, picture) if chosen is None else chosen
-        seen = _about(seen, picture, chosen)
+        seen = _about(grid, picture, chosen)
         everything = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
         visible = everything if cell_mask is None else _about(cell_mask, picture, chosen)
         mask = torch.cat([token_mask.bool(), visible], dim=1)
-        x = torch.cat([self.text(tokens, segments), self.dropout(seen)], dim=1)
+        text = self.text(tokens, segments)
+        text = text if tied is None else text + tied.looked_up(grid, shapes)
+        x = torch.cat([text, self.dropout(seen)], dim=1)
         for block in self.blocks:
             if self.config.checkpointing and torch.is_grad_enabled():
                 x = cast(Tensor, checkpoint(block, x, mask[:, None, None], use_reentrant=False))
@@ -163,11 +169,12 @@ class ClipVilPModel(nn.Module):
         *,
         segments: Tensor | None = None,
         chosen: Tensor | None = None,
+        tied: TiedTags | None = None,
         heads: Collection[str] | None = None,
     ) -> ClipVilPOutput:
         """See `ClipVilP.forward`. `heads` that are asked (None: all there are)."""
         sequence, pooled = self.body(
-            tokens, token_mask, cells, cell_mask, shapes, picture, segments=segments, chosen=chosen
+            tokens, token_mask, cells, cell_mask, shapes, picture, segments=segments, chosen=chosen, tied=tied
         )
         asked = self.heads if heads is None else [head for head in heads if head in self.heads]
         out = ClipVilPOutput(sequence, pooled)

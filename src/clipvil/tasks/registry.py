@@ -20,6 +20,7 @@ _TASKS = {
     "vqa": "clipvil.tasks.vqa:Vqa",
     "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa",
     "visual_entailment": "clipvil.tasks.visual_entailment:VisualEntailment",
+    "vcr": "clipvil.tasks.vcr:Vcr",
     "captioning": "clipvil.tasks.captioning:Captioning",
     "pretraining": "clipvil.tasks.pretraining:Pretraining",
     "navigation": "clipvil.tasks.vln:Navigation",

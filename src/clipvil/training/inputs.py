@@ -341,7 +341,8 @@ def overlap(train: Sequence[Any], other: Sequence[Any]) -> dict[str, int]:
 
 def is_labelled(records: Sequence[Any]) -> bool:
     """Whether the records can be scored: some official test sets come without answers."""
-    for name in ("answers", "label", "answer_label", "told", "caption"):
+    # VCR's answers are choices, there in a test set too: what says which is right comes first.
+    for name in ("answer_label", "answers", "label", "told", "caption"):
         if records and hasattr(records[0], name):
             return any(getattr(record, name) not in ((), "", None) for record in records)
     if records and hasattr(records[0], "path"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipvil.datasets.base import Row, iter_rows
+from clipvil.datasets.columns import column_of
 from clipvil.errors import DataError, UsageError
 from clipvil.files import atomic_write_json
 from clipvil.tasks.base import Prediction
@@ -39,6 +40,8 @@ _DIGITS = 18
 """Of an id that is a number: what fits into 64 bits."""
 NAVIGATION = ("r2r", "rxr")
 """Servers that take walks, see `clipvil.tasks.navigation_submission`."""
+VCR = "vcr"
+"""The server that takes 20 probabilities a question, in a table."""
 _ANSWERING = ("vqa", "zero_shot_vqa")
 
 SERVERS: Mapping[str, Server] = {
@@ -78,6 +81,8 @@ def write_submission(run: str | Path, server: str, split: str, out: str | Path |
     recipe = read_recipe(run)
     if server in NAVIGATION or recipe.task == "navigation":
         return _write_walks(run, recipe, server, split, out)
+    if VCR in (server, recipe.task):
+        return _write_probabilities(run, recipe, server, split, out)
     taken = _server(server)
     if recipe.task not in taken.tasks:
         raise UsageError(
@@ -119,6 +124,28 @@ def _write_walks(run: Path, recipe: Recipe, server: str, split: str, out: str | 
     return path, write_walks(server, predictions, data.records, data.graphs, path)
 
 
+def _write_probabilities(
+    run: Path, recipe: Recipe, server: str, split: str, out: str | Path | None
+) -> tuple[Path, int]:
+    """The same for VCR, whose file is a table. Raises UsageError, CheckpointError, DataError."""
+    if server != VCR or recipe.task != VCR:
+        raise UsageError(f"the server vcr judges the task vcr and no other; the run {run} is of the task {recipe.task}")
+    predictions = [prediction for prediction, _ in read_predictions(run, split)]
+    asked = set(column_of(load_datasets(recipe.data, (split,))[split].records, "annotation_id"))
+    answered = {prediction.record_id for prediction in predictions}
+    if missing := asked - answered:
+        raise DataError(
+            f"{len(missing)} of {len(asked)} questions of the split have no answer ({_some(missing)})",
+            fix="had pictures no features (result.json, data.*.skipped)?",
+        )
+    if extra := answered - asked:
+        raise DataError(f"{len(extra)} answers are to no question of the split ({_some(extra)})")
+    path = Path(out) if out is not None else run / f"submission_{server}_{split}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    create_task(recipe.task, recipe.task_settings).submission(predictions, path)
+    return path, len(predictions)
+
+
 def check_submission(path: str | Path, server: str, questions: str | Path) -> int:
     """Check a file that is there already against the server's questions file; returns how many answers it holds.
 
@@ -130,6 +157,8 @@ def check_submission(path: str | Path, server: str, questions: str | Path) -> in
 
     if server in NAVIGATION:
         raise UsageError("files of walks are checked by `clipvil score navigation`, which knows the graphs")
+    if server == VCR:
+        return _check_probabilities(Path(path), questions)
     taken, path = _server(server), Path(path)
     reader = importlib.import_module(f"clipvil.datasets.{taken.reader}")
     # Several captions are about one picture, which is answered once.
@@ -140,9 +169,26 @@ def check_submission(path: str | Path, server: str, questions: str | Path) -> in
     return _check(path, path, taken, asked)
 
 
+def _check_probabilities(path: Path, questions: str | Path) -> int:
+    """The same for VCR's table. Raises DataError."""
+    from clipvil.datasets.vcr import read_vcr
+    from clipvil.datasets.vcr_results import read_said
+    from clipvil.tasks.vcr_scores import COLUMNS, columns_of
+
+    said, asked = read_said(path), set(read_vcr(questions).column("annotation_id"))
+    for ids, what in ((asked - said.keys(), "questions have no answer"), (said.keys() - asked, "answers too many")):
+        if ids:
+            raise DataError(f"{len(ids)} {what} ({_some(ids)}); the server takes one row a question", file=path)
+    for key, one in said.items():
+        missing = [name for name in COLUMNS if name not in columns_of(one)]
+        if missing:
+            raise DataError(f"question {key} has no {missing[0]}; the server takes all 20", file=path)
+    return len(said)
+
+
 def _server(name: str) -> Server:
     if name not in SERVERS:
-        raise UsageError(f"unknown server '{name}'; known are {', '.join([*SERVERS, *NAVIGATION])}")
+        raise UsageError(f"unknown server '{name}'; known are {', '.join([*SERVERS, VCR, *NAVIGATION])}")
     return SERVERS[name]
 
 
