@@ -76,6 +76,7 @@ class Vcr(PictureText):
     name = "vcr"
     metric = METRIC
     record_type: type = Commonsense
+    settings: VcrSettings
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(VcrSettings, settings, self.name)

@@ -44,7 +44,6 @@ class VisualEntailment(PictureText):
     """
 
     name = "visual_entailment"
-    settings: EntailmentSettings
     metric = METRIC
     record_type: type = Entailment
     settings: EntailmentSettings

@@ -53,7 +53,6 @@ class Vqa(PictureText):
     """The task `vqa`. Records are `Question`s; the batch holds word rows, cells and soft targets."""
 
     name = "vqa"
-    settings: VqaSettings
     metric = METRIC
     record_type: type = Question
     settings: VqaSettings
