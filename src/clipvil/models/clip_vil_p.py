@@ -200,8 +200,8 @@ class ClipVilPModel(nn.Module):
         width = self.config.hidden
         return {
             "pooled": Tap("body", width, lambda output, _: output[0][:, 0]),
-            "text": Tap("body", width, lambda output, batch: output[0][:, : batch["question"].shape[1]]),
-            "vision": Tap("body", width, lambda output, batch: output[0][:, batch["question"].shape[1] :]),
+            "text": Tap("body", width, lambda output, batch: output[0][:, : batch["question"].shape[-1]]),
+            "vision": Tap("body", width, lambda output, batch: output[0][:, batch["question"].shape[-1] :]),
             "logits": Tap("", 0, lambda output, _: output.logits),
         }
 

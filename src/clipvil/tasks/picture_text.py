@@ -187,7 +187,7 @@ class PictureText(ABC):
         words = self._words()
         if not isinstance(words, WordPiece):
             raise RecipeError("distillation reads word pieces; set task_settings.tokenizer to wordpiece")
-        return tuple(words.places(text, self.max_tokens))
+        return tuple(words.offsets(text, self.max_tokens))
 
     def _words(self) -> Vocabulary | WordPiece:
         if self.words is None:

@@ -138,7 +138,7 @@ class WordPiece:
         tokens = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), max_tokens)
         return tokens, place < torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
 
-    def places(self, sentence: str, max_tokens: int = MAX_TOKENS) -> list[tuple[int, int]]:
+    def offsets(self, sentence: str, max_tokens: int = MAX_TOKENS) -> list[tuple[int, int]]:
         """Where each row of `encode` lies in the sentence, (start, end) in characters; (0, 0) for special pieces.
 
         Without those that fill up.

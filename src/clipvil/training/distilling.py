@@ -66,7 +66,7 @@ class Taught:
         first = torch.from_numpy(places)[:, None] * self.each
         numbers = (first + torch.arange(self.each)).flatten()
         rows = rows_of(task, batch)
-        told = self.curriculum.batch(numbers, step, _student_cells(batch, rows))
+        told = self.curriculum.batch(numbers, step, _student_cells(batch, len(rows), self.each))
         if len(rows) != len(batch["question"]) or hasattr(task, "teacher_rows"):
             told[f"{PREFIX}row"] = rows
         return {**batch, **told}
@@ -116,10 +116,11 @@ def _extract(
     )
 
 
-def _student_cells(batch: Mapping[str, Tensor], rows: Tensor) -> StudentCells | None:
+def _student_cells(batch: Mapping[str, Tensor], lessons: int, each: int) -> StudentCells | None:
     if "shapes" not in batch:
         return None
-    pictures = batch["picture"][rows] if "picture" in batch else rows
+    records = torch.arange(lessons) // each
+    pictures = batch["picture"][records] if "picture" in batch else records
     mask = batch.get("mask")
     regions = bool((batch["shapes"][:, 1] == 1).all()) and "boxes" in batch
     return StudentCells(
