@@ -72,6 +72,26 @@ class ModuleTextEncoder:
             parts.append(self.module(tokens[rows, :length].to(parameter.device)))
         return torch.cat(parts)[order.argsort()[inverse].to(parameter.device)]
 
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Rows (B, T) of the tokenizer, special ones included, and how many of each are no padding (B,)."""
+        tokens = self._tokenize(texts, self.context_length)
+        places = torch.arange(1, tokens.shape[1] + 1)
+        return tokens, ((tokens != self._pad) * places).amax(1)
+
+    def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor] | None:
+        """Vectors (B, D), and what stands at each token in the same joint space (B, T, D), in the order of the texts.
+
+        The last layer's states, normed and projected as the pooled one is. None where the network does not tell them.
+        """
+        own = getattr(self.module, "states", None)
+        if own is None:
+            return None
+        tokens, lengths = self.tokens(texts)
+        length = min(int(lengths.max()) + 1, tokens.shape[1]) if self._causal else tokens.shape[1]
+        found: tuple[Tensor, Tensor] = own(tokens[:, :length].to(next(self.module.parameters()).device))
+        self.encoded += len(texts)
+        return found
+
     def fingerprint(self) -> str:
         """16 hex digits over weights as created, tokens of a probe sentence, context length, scale and facts."""
         if self._fingerprint is None:

@@ -41,6 +41,25 @@ class _Tower(nn.Module):
         pooled: Tensor = out[0] if isinstance(out, tuple) else out
         return pooled
 
+    def states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens (B, T) to vectors (B, D) and the state at each token in the joint space (B, T, D).
+
+        A tower that pools before its norm (CoCa) gives the normed states of all its tokens.
+        """
+        seen: list[Tensor] = []
+        tower = self.tower
+        normed = getattr(tower, "cls_emb", None) is None
+        part = tower.ln_final if normed else tower.transformer
+        with part.register_forward_hook(lambda _, __, output: seen.append(output)):
+            pooled = self.forward(tokens)
+        states = seen[0][:, : tokens.shape[1]] if normed else tower.ln_final(seen[0][:, : tokens.shape[1]])
+        projection = getattr(tower, "text_projection", None)
+        if isinstance(projection, nn.Module):
+            states = projection(states)
+        elif projection is not None:
+            states = states @ projection
+        return pooled, states
+
 
 def create_text(
     name: str, *, architecture: str, model: Mapping[str, Any], weights: Path | None, quickgelu: bool

@@ -21,6 +21,7 @@ from clipvil.errors import DataError, RecipeError
 from clipvil.models.clip_vil_p_config import ClipVilPConfig, configure_clip_vil_p
 from clipvil.models.clip_vil_p_heads import AnswerHead, MatchingHead, WordHead
 from clipvil.models.clip_vil_p_layers import Block, GridEmbeddings, TextEmbeddings, initialise
+from clipvil.models.taps import Tap
 from clipvil.models.tied_tags import TiedTags
 
 HEADS = ("mlm", "itm", "answers")
@@ -190,6 +191,16 @@ class ClipVilPModel(nn.Module):
     def sees_padding(self) -> bool:
         """Whether the black cells around a picture are attended to, as published; read by `PictureModel`."""
         return self.config.published
+
+    def distillation_taps(self) -> dict[str, Tap]:
+        """Where its states can be matched: the body's last layer, [CLS], word pieces and cells; and its answers."""
+        width = self.config.hidden
+        return {
+            "pooled": Tap("body", width, lambda output, _: output[0][:, 0]),
+            "text": Tap("body", width, lambda output, batch: output[0][:, : batch["question"].shape[-1]]),
+            "vision": Tap("body", width, lambda output, batch: output[0][:, batch["question"].shape[-1] :]),
+            "logits": Tap("", 0, lambda output, _: output.logits),
+        }
 
     def words_at(self, states: Tensor) -> Tensor:
         """Word logits (..., words) for states (..., hidden): of all text places, or of the masked ones alone."""

@@ -191,6 +191,16 @@ class PictureText(ABC):
             batch["boxes"] = grids.boxes
         return batch
 
+    def places(self, text: str) -> tuple[tuple[int, int], ...]:
+        """Where each of the student's tokens lies in a text, in characters: see `tasks.lessons.Lesson`.
+
+        Raises RecipeError for whole words, whose places nothing tells.
+        """
+        words = self._words()
+        if not isinstance(words, WordPiece):
+            raise RecipeError("distillation reads word pieces; set task_settings.tokenizer to wordpiece")
+        return tuple(words.offsets(text, self.max_tokens))
+
     def _words(self) -> Vocabulary | WordPiece:
         if self.words is None:
             raise UsageError(f"the task {self.name} has no vocabularies yet; call prepare or restore first")

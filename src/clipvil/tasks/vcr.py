@@ -28,6 +28,7 @@ from clipvil.models.clip_vil_p_choices import build
 from clipvil.records import Commonsense
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.growing import grown
+from clipvil.tasks.lessons import Lesson
 from clipvil.tasks.picture_text import PictureText, WordSettings, check_words
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.transplant import adopt_model, initial_words
@@ -165,6 +166,17 @@ class Vcr(PictureText):
         label = batch["label"]
         start = choices * torch.arange(count, device=label.device).unsqueeze(1)
         return (start + CHOICES * torch.arange(label.shape[1], device=label.device) + label).flatten()
+
+    def teacher_inputs(self, records: Sequence[Commonsense]) -> list[Lesson]:
+        """A lesson a problem, about its right choice; the texts of all four are what a teacher can be right about."""
+        return [self._lesson(record, problem) for record in records for problem in self.problems(record)]
+
+    def _lesson(self, record: Commonsense, problem: Problem) -> Lesson:
+        if problem.label is None:
+            raise DataError(f"question {record.annotation_id} has no label", fix="distil on a split with labels")
+        places = tuple((int(begin), int(end)) for begin, end in self.reading(problem, problem.label).places)
+        texts = tuple(problem.text(choice) for choice in range(CHOICES))
+        return Lesson(record.image_id, problem.parts(problem.label), places, problem.label, texts)
 
     def reading(self, problem: Problem, choice: int) -> Reading:
         """How the model reads one choice: word pieces, and where each stands in `problem.text(choice)`."""

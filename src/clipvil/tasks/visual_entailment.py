@@ -22,6 +22,7 @@ from clipvil.models.outputs import supervised
 from clipvil.records import Entailment
 from clipvil.tasks.base import Prediction, Scores
 from clipvil.tasks.entailment_scores import METRIC, by_pair, score_labels, write_labels
+from clipvil.tasks.lessons import Lesson
 from clipvil.tasks.picture_text import PictureText, WordSettings, check_words, forward
 from clipvil.tasks.settings import read_settings
 
@@ -81,6 +82,19 @@ class VisualEntailment(PictureText):
         if all(record.label for record in records):
             batch["label"] = torch.tensor([LABELS.index(r.label) for r in records], dtype=torch.int64)
         return batch
+
+    def teacher_inputs(self, records: Sequence[Entailment]) -> list[Lesson]:
+        """One lesson a pair: only where the hypothesis is entailed does it belong to the picture."""
+        return [
+            Lesson(
+                record.image_id,
+                (record.hypothesis,),
+                self.places(record.hypothesis),
+                LABELS.index(record.label) if record.label else None,
+                polarity={"entailment": 1, "contradiction": -1}.get(record.label, 0),
+            )
+            for record in records
+        ]
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy over the three classes, averaged over the batch; summed over the heads that are trained."""

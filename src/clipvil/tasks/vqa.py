@@ -17,6 +17,7 @@ from clipvil.metrics.vqa import Mode
 from clipvil.models.outputs import supervised
 from clipvil.records import Question
 from clipvil.tasks.base import InitialRun, Prediction, Scores
+from clipvil.tasks.lessons import Lesson
 from clipvil.tasks.picture_text import MODELS, PictureText, WordSettings, check_words, forward
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.transplant import other_setting
@@ -115,6 +116,17 @@ class Vqa(PictureText):
         if all(record.answers for record in records):
             batch["targets"] = self._targets(records)
         return batch
+
+    def teacher_inputs(self, records: Sequence[Question]) -> list[Lesson]:
+        """One lesson a question; right is the class with the highest score (the first of equal ones)."""
+        return [
+            Lesson(record.image_id, (record.question,), self.places(record.question), self._best(record))
+            for record in records
+        ]
+
+    def _best(self, record: Question) -> int | None:
+        soft = self._vocabularies()[1].soft_targets(record.answers) if record.answers else {}
+        return max(soft, key=lambda place: (soft[place], -place)) if soft else (0 if record.answers else None)
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """`logit_bce`: binary cross-entropy summed over answers, averaged over the batch; summed over trained heads.

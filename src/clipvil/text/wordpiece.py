@@ -151,6 +151,16 @@ class WordPiece:
         tokens = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), max_tokens)
         return tokens, place < torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
 
+    def offsets(self, sentence: str, max_tokens: int = MAX_TOKENS) -> list[tuple[int, int]]:
+        """Where each row of `encode` lies in the sentence, (start, end) in characters; (0, 0) for special pieces.
+
+        Without those that fill up.
+        """
+        if self.typed_specials and any(word in SPECIAL for word in sentence.split()):
+            raise DataError(f"the places of typed special pieces are not known: {sentence!r}")
+        found = self._tokenizer.encode(sentence, add_special_tokens=False).offsets
+        return [(0, 0), *((int(a), int(b)) for a, b in found[: max_tokens - 2]), (0, 0)]
+
     def _rows(self, sentences: Sequence[str], max_tokens: int) -> tuple[list[list[int]], list[int]]:
         if max_tokens < 2:
             raise DataError(f"max_tokens must be at least 2, for {CLS} and {SEP}, not {max_tokens}")

@@ -2,6 +2,7 @@
 
     checkpoints/checkpoint-<step>/
         model.safetensors       the model's state
+        heads.safetensors ...   what training needs and the model does not have, as projection heads of a distillation
         optimiser.safetensors   "<parameter name>/<state name>" for every tensor of the optimisers' state
         state.json              step, early stopping, running sums of the log, recipe; sha256 of the two others
 
@@ -70,8 +71,11 @@ class Checkpoints:
         *,
         best_step: int | None = None,
         writes: bool = True,
+        further: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> Path:
         """Write the checkpoint of a step, then remove those no longer needed. `state` must be JSON values.
+
+        `further` are tensors by file name that training needs and the model does not have.
 
         Where parameters are sharded every process calls this; what is written is whole, and those that do not write
         give their parts.
@@ -88,8 +92,10 @@ class Checkpoints:
             with _writing(self.path(step)):
                 save_file(model_tensors(model), temporary / _FILES[0])
                 save_file(optimiser_tensors(model, optimisers), temporary / _FILES[1])
+                for name, tensors in (further or {}).items():
+                    save_file(dict(tensors), temporary / name)
             digests = {}
-            for name in _FILES:
+            for name in (*_FILES, *(further or {})):
                 _fsync_file(temporary / name)
                 digests[name] = sha256(temporary / name)
             content = {"schema": SCHEMA, "step": step, **state, "sha256": digests}
@@ -114,7 +120,9 @@ class Checkpoints:
         folder = self.path(step)
         try:
             state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            digests = {name: str(state["sha256"][name]) for name in _FILES}
+            digests = {name: str(digest) for name, digest in dict(state["sha256"]).items()}
+            if missing := set(_FILES) - digests.keys():
+                raise KeyError(min(missing))
             schema, stated = state["schema"], state["step"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder}: state.json is missing or damaged ({error})") from None

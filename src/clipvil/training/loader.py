@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,10 @@ class Drawn(NamedTuple):
     places: npt.NDArray[np.int64]
 
 
+Addition = Callable[[Task, dict[str, Tensor], npt.NDArray[np.int64], int], dict[str, Tensor]]
+"""From task, batch, places of its records and step to the batch with more in it."""
+
+
 class StepDataset(Dataset[dict[str, Tensor]]):
     """Item i is a whole micro-batch: collation happens inside the workers, and order is the number of step and part.
 
@@ -42,8 +46,17 @@ class StepDataset(Dataset[dict[str, Tensor]]):
     `parts / world` items here.
     """
 
-    def __init__(self, task: Task, records: Sequence[Any], features: FeatureSource, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        task: Task,
+        records: Sequence[Any],
+        features: FeatureSource,
+        sampler: Sampler,
+        add: Addition | None = None,
+    ) -> None:
+        """`add` puts into a batch what the task does not know of, after the task drew its random numbers."""
         self.task, self.records, self.features, self.sampler = task, records, features, sampler
+        self.add = add
 
     def draw(self, item: int) -> Drawn:
         """Which records make up this process's `item`-th micro-batch."""
@@ -54,7 +67,8 @@ class StepDataset(Dataset[dict[str, Tensor]]):
         step, part, places = self.draw(item) if isinstance(item, int) else item
         # A task may draw random numbers while it collates (masked words): they belong to the step, not to the worker.
         seed_everything(self.sampler.seed, "collate", step, part)
-        return self.task.collate([self.records[i] for i in places], self.features)
+        batch = self.task.collate([self.records[i] for i in places], self.features)
+        return batch if self.add is None else self.add(self.task, batch, places, step)
 
 
 class _Drawing(Sequence[Any]):

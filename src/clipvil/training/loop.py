@@ -14,12 +14,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from clipvil.errors import CheckpointError, ClipvilError
+from clipvil.errors import CheckpointError, ClipvilError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.progress import Progress, progress
 from clipvil.tasks.base import Scores, Task, at_epoch, stage
 from clipvil.training import sharding
 from clipvil.training.checkpoint import Checkpoints
+from clipvil.training.distilling import Distilling, Taught
 from clipvil.training.loader import StepDataset, training_batches
 from clipvil.training.losses import LossModule
 from clipvil.training.metric_log import MetricLog
@@ -79,17 +80,22 @@ class Loop:
         validate: Callable[[nn.Module], Scores],
         accelerator: Accelerator,
         quiet: bool = False,
+        taught: Taught | None = None,
     ) -> None:
-        """`validate` judges the plain model on the validation split; higher is better."""
+        """`validate` judges the plain model on the validation split; higher is better. `taught`: what to distil."""
         self.task, self.recipe, self.accelerator, self.quiet = task, recipe, accelerator, quiet
         self.validate = validate
         self.sampler = create_sampler(recipe, records, features, accelerator)
-        self.dataset = StepDataset(task, records, features, self.sampler)
+        self.dataset = StepDataset(task, records, features, self.sampler, taught.add if taught else None)
         # What is trained, and what one calls to train it: with several processes a wrapper that averages gradients.
         # With one process `prepare` would only move the model, after importing for seconds what sharded models need.
         self.model = model.to(accelerator.device)
-        losses = LossModule(task, self.model)
-        self.sharded = sharding.ShardedLosses(losses, accelerator) if sharding.asked(accelerator) else None
+        plain = LossModule(task, self.model)
+        self.distilling = Distilling(recipe, taught, plain, accelerator.device) if taught else None
+        losses = self.distilling.losses if self.distilling else plain
+        if self.distilling and sharding.asked(accelerator):
+            raise UsageError("distillation does not go with sharded parameters; launch without --use_fsdp")
+        self.sharded = sharding.ShardedLosses(plain, accelerator) if sharding.asked(accelerator) else None
         copies = accelerator.num_processes > 1 and self.sharded is None
         self.wrapped = self.sharded or (accelerator.prepare(losses) if copies else losses)
         self.gradients = Gradients(task, self.wrapped, accelerator, recipe.training.mixed_precision)
@@ -133,6 +139,8 @@ class Loop:
             if self.position.stopped == "steps" and step < self.recipe.schedule.steps:
                 self.position.stopped = ""  # finished then, but the recipe was lengthened
             self.checkpoints.load(step, self.model, self.optimisers)
+            if self.distilling:
+                self.distilling.load(self.checkpoints.path(step), state)
             if state.get("threads") != torch.get_num_threads():
                 self._say(
                     f"resumed with {torch.get_num_threads()} threads, begun with {state.get('threads')}: "
@@ -177,6 +185,8 @@ class Loop:
         rate = next(iter(self.optimisers.set_rates(position.step).values()))
         at_epoch(self.task, self.sampler.epoch(position.step))
         self.optimisers.zero_grad()
+        if self.distilling:
+            self.distilling.begin(position.step)
         numbers = [self.sampler.locate(position.step * own + place) for place in range(own)]
         found = self.gradients.compute(parts, [(self.recipe.seed, "step", *number) for number in numbers])
         self._check_finite("loss", found.loss, rate)
@@ -186,8 +196,9 @@ class Loop:
         if most is not None:
             nn.utils.clip_grad_value_(self.model.parameters(), most)
         self.optimisers.step()
+        measured = self.distilling.step(limit) if self.distilling else {}
         position.step += 1
-        sums = {"loss": found.loss, "grad_norm": norm, "steps": 1}
+        sums = {"loss": found.loss, "grad_norm": norm, "steps": 1, **measured}
         for key, value in (sums | {f"loss_{name}": value for name, value in found.terms.items()}).items():
             position.logged[key] = position.logged.get(key, 0) + value
         position.loss_since_evaluation[0] += found.loss
@@ -257,6 +268,7 @@ class Loop:
                 "recipe": self.recipe.to_values(),
                 "threads": torch.get_num_threads(),
                 "position": asdict(self.position),
+                **(self.distilling.state() if self.distilling else {}),
             }
             self.checkpoints.save(
                 self.position.step,
@@ -265,6 +277,7 @@ class Loop:
                 state,
                 best_step=self.position.best_step,
                 writes=writes,
+                further=self.distilling.tensors() if self.distilling else None,
             )
         self.accelerator.wait_for_everyone()
 

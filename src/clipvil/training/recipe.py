@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from clipvil.distillation.settings import DistillationChoice
 from clipvil.training.recipe_files import apply_overrides, explain, read_recipe_file
 
 # Settings that change where things lie or how fast they go, never what comes out. They stay out of the hash, so that
@@ -24,6 +25,7 @@ _WITHOUT_EFFECT = (
     ("training", "trackers"),
     ("pictures", "keep"),
     ("pictures", "keep_mb"),
+    ("distillation", "cache"),
 )
 # Settings that came later than runs that are there. At their default they stay out of the hash too, so that those runs
 # are still what they were.
@@ -235,7 +237,7 @@ class InitChoice(_Section):
 
 
 class Recipe(_Section):
-    """One experiment: task, data, encoder, features, model, what it starts from, optimiser, schedule, seed.
+    """One experiment: task, data, encoder, features, model, what it starts from, teachers, optimiser, schedule, seed.
 
     `data`, `model` and `task_settings` belong to the corpus, the model and the task, which check them themselves.
     Relative paths are taken from the folder in which the command runs.
@@ -253,6 +255,7 @@ class Recipe(_Section):
     training: TrainingChoice = TrainingChoice()
     trunk: TrunkChoice = TrunkChoice()
     pictures: PictureChoice = PictureChoice()
+    distillation: DistillationChoice = DistillationChoice()
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @classmethod
@@ -325,6 +328,9 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
                 kept.pop(section, None)
         elif isinstance(kept.get(section), dict) and kept[section].get(field, default) == default:
             kept[section].pop(field, None)
+    distillation = kept.get("distillation")
+    if isinstance(distillation, dict) and not distillation.get("weight"):
+        del kept["distillation"]  # plain fine-tuning, whatever else it says
     if isinstance(kept.get("init"), dict):
         kept["init"] = _effective_init(kept["init"])
         if not kept["init"]:

@@ -34,6 +34,7 @@ from clipvil.tasks.base import (
 )
 from clipvil.training.checkpoint import load_weights, save_weights
 from clipvil.training.devices import best_device, create_accelerator, finish, start_trackers
+from clipvil.training.distilling import Taught, check_distillation, teach
 from clipvil.training.evaluation import predict_all
 from clipvil.training.initial import FOLDER, Initial, changed, check, content, initial_recipe, open_initial
 from clipvil.training.inputs import (
@@ -307,6 +308,7 @@ def _train(
     # First what is cheap: a wrong name should not be found after an hour of extraction.
     task = task_of(recipe)
     check(recipe, task)
+    check_distillation(recipe, task)
     watch = Stopwatch()
     # One process writes a corpus, extracts features that are missing or tries them again; the others find them there.
     retry_here = retry_failed and accelerator.is_main_process
@@ -329,9 +331,12 @@ def _train(
     if accelerator.is_main_process:
         _write_beginnings(out, recipe, materials.assets(), options)
     adopted: dict[str, Any] = {}
+    taught: Taught | None = None
     whole: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if fixed is None:
-        loop, adopted = _loop(materials, out, accelerator, quiet)
+        taught = _teach(materials, out, accelerator, quiet)
+        watch.lap("teachers")
+        loop, adopted = _loop(materials, out, accelerator, quiet, taught)
         model, position, whole = loop.model, loop.run(options), loop.whole()
     else:
         model, position = fixed, Position(stopped=UNTRAINED)
@@ -342,10 +347,7 @@ def _train(
         judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
     result = build_result(recipe, model, source, datasets, chosen, judged, position, watch)
-    if initial is not None:
-        result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
-    elif adopted:
-        result["init"] = adopted
+    result |= _beginnings(initial, adopted, taught)
     if fixed is None:
         save_weights(out / BEST, model, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
@@ -382,7 +384,30 @@ def _untrained(materials: _Materials, accelerator: Accelerator, quiet: bool) -> 
     return model
 
 
-def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> tuple[Loop, dict[str, Any]]:
+def _beginnings(initial: Initial | None, adopted: dict[str, Any], taught: Taught | None) -> dict[str, Any]:
+    """What a result says of the run that this one started from, and of its teachers."""
+    found: dict[str, Any] = {}
+    if initial is not None:
+        found["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
+    elif adopted:
+        found["init"] = adopted
+    return found if taught is None else {**found, "distillation": taught.report}
+
+
+def _teach(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> Taught | None:
+    """What the teachers say of the training records; None where nothing is distilled."""
+    recipe = materials.recipe
+    if not recipe.distillation.asked:
+        return None
+    # One process asks; the others find what was said in the cache.
+    with accelerator.main_process_first():
+        records = materials.chosen["train"].records
+        return teach(recipe, materials.task, records, materials.features, materials.datasets, out, quiet=quiet)
+
+
+def _loop(
+    materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool, taught: Taught | None
+) -> tuple[Loop, dict[str, Any]]:
     """The loop before its first step, and what its model took over of the run that it starts from."""
     recipe, initial = materials.recipe, materials.initial
     start_trackers(accelerator, recipe)
@@ -407,6 +432,7 @@ def _loop(materials: _Materials, out: Path, accelerator: Accelerator, quiet: boo
         validate=validate,
         accelerator=accelerator,
         quiet=quiet,
+        taught=taught,
     )
     if initial is not None:
         initial.adopt_optimiser(loop.model, loop.optimisers)
