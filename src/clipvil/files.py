@@ -51,6 +51,18 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     fsync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def taking_turns(path: str | Path) -> Iterator[None]:
+    """Hold the lock file at `path`, waiting for whoever has it. The lock ends with the process, however it ends."""
+    import fcntl
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def atomic_write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     """Write `value` as UTF-8 JSON, whole or not at all. Key order is kept; NaN is refused."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)

@@ -23,6 +23,7 @@ from clipvil.version import __version__
 # One module a command (clipvil.cli.<name>), in the order the help shows them.
 _COMMANDS = (
     "compare",
+    "protocol",
     "extract",
     "features",
     "train",

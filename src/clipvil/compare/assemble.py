@@ -11,15 +11,15 @@ from clipvil.compare import protocol
 from clipvil.compare.aggregate import Aggregator, Runs, headings
 from clipvil.compare.baselines import baselines, label_baselines
 from clipvil.compare.caption_gallery import choose_captions
-from clipvil.compare.cell_plan import CellPlan, TaskPlan
+from clipvil.compare.cell_plan import TaskPlan
 from clipvil.compare.gallery import Answers, choose, make_thumbnail, record_id
 from clipvil.compare.house_plan import plan_of, walls_of
+from clipvil.compare.ledger import Ledger
 from clipvil.compare.left_out import describe
 from clipvil.compare.navigation_baselines import navigation_baselines
 from clipvil.compare.plan import Plan
 from clipvil.compare.results import (
     Baseline,
-    Cell,
     Curve,
     EncoderRow,
     GalleryGroup,
@@ -35,71 +35,24 @@ from clipvil.metrics.vqa import Mode
 from clipvil.tasks.base import Prediction
 from clipvil.tasks.entailment_scores import METRIC as ENTAILMENT_METRIC
 from clipvil.tasks.vqa_scores import METRIC
-from clipvil.training.run_files import RunResult, read_predictions
+from clipvil.training.run_files import read_predictions
 
 _DRAWN = 4
 """Gallery entries a kind of outcome and split."""
 
 
-class Assembler:
+class Assembler(Ledger):
     """Collects cells; `results` may be asked at any time and says what is known by then."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        super().__init__(plan)
         self._aggregator = Aggregator()
         self._task_pairs = TaskPairs()
-        # In an order in which everything comes after what it starts from.
-        self._cells = {
-            cell.path: Cell(
-                encoder=cell.entry.title, task=cell.task.name, seed=cell.seed, path=cell.path,
-                recipe_hash=cell.recipe.hash(), starts_from=cell.start.path if cell.start else "",
-            )
-            for cell in plan.runs()
-        }  # fmt: skip
-        self._shown = {cell.path for cell in plan.cells}
-        self._runs: dict[tuple[str, str], dict[int, RunResult]] = {}
         self._answers: dict[tuple[str, str, str, int], Answers] = {}
         self._thumbnails: dict[str, str] = {}
         self._groups: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
         self._baselines: dict[tuple[str, str], list[Baseline]] = {}
         self._left_out = {task.name: describe(task) for task in plan.tasks}
-        self._about: dict[str, Any] = {}
-        self._seconds_before = 0.0
-
-    def about(self, *, command: str, environment: Mapping[str, Any], started: str, before: Results | None) -> None:
-        """What does not change while the matrix runs. `before` is what an earlier call in this folder wrote."""
-        self._about = {"command": command, "environment": dict(environment), "started": started}
-        if before is not None:
-            self._about["started"] = before.started or started
-            self._seconds_before = before.wall_seconds
-            known = {(c.path, c.encoder): c for c in [*before.cells, *before.initial_runs]}
-            for key, cell in self._cells.items():
-                earlier = known.get((cell.path, cell.encoder))
-                if earlier is not None and earlier.recipe_hash == cell.recipe_hash:
-                    self._cells[key] = cell.model_copy(update={"seconds": earlier.seconds})
-
-    def clock(self, seconds: float, now: str) -> None:
-        """Seconds of this call so far, and the time of day."""
-        self._about.update(wall_seconds=self._seconds_before + seconds, updated=now)
-
-    def done(self, cell: CellPlan, run: RunResult, seconds: float | None) -> None:
-        """A cell is finished. `seconds` is what this call spent on it, None where it was finished before."""
-        key = cell.path
-        earlier = self._cells[key].seconds or 0.0
-        changes = {
-            "status": "done",
-            "error": "",
-            "training_seconds": run.result["seconds"]["training"],
-            "seconds_before": run.result.get("init", {}).get("training_seconds", 0.0),
-            "seconds": self._cells[key].seconds if seconds is None else earlier + seconds,
-        }
-        self._cells[key] = self._cells[key].model_copy(update=changes)
-        if key in self._shown:
-            self._runs.setdefault((cell.entry.title, cell.task.name), {})[cell.seed] = run
-
-    def failed(self, cell: CellPlan, error: str) -> None:
-        """A cell could not be run."""
-        self._cells[cell.path] = self._cells[cell.path].model_copy(update={"status": "failed", "error": error})
 
     def results(self) -> Results:
         """Everything that is known now."""
@@ -130,8 +83,8 @@ class Assembler:
             task_differences=self._task_pairs.differences(plan.tasks, suite.labels(), self._runs),
             curves=self._curves(),
             gallery=gallery,
-            cells=[cell for path, cell in self._cells.items() if path in self._shown],
-            initial_runs=[cell for path, cell in self._cells.items() if path not in self._shown],
+            cells=self.cells(),
+            initial_runs=self.initial_runs(),
             **self._about,
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clipvil.compare.kinds import Kind, kind_of
 from clipvil.compare.suite import EncoderEntry
 from clipvil.datasets.columns import column_of, rows_of
+from clipvil.datasets.listed import corpus_of
 from clipvil.tasks.base import refusal, trains, units
 from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import is_labelled
@@ -40,6 +41,8 @@ class TaskPlan:
     pictures_key: str = ""
     """`data_key` of the task whose pictures these are among: of what a cell starts from, where it reads another corpus
     about the same pictures."""
+    seed_overrides: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """What single seeds change in the recipe."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Pictures that no cell may use because one encoder has no features of them, and why: see `left_out`."""
 
@@ -78,15 +81,19 @@ class TaskPlan:
         """Why the task cannot be done with an encoder, as far as its name tells; empty where it can."""
         return refusal(create_task(self.recipe.task, self.recipe.task_settings), encoder)
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """The entries of the data section that say where the pictures are, whatever is asked about them."""
+        return {key: value for key, value in corpus_of(self.data).items() if key != "format"}
+
     @cached_property
     def data_key(self) -> str:
         """Eight hex digits that stand for the pictures: tasks that share them share features, whatever they ask."""
         if self.pictures_key:
             return self.pictures_key
-        root = str(self.recipe.data.get("root") or "")
+        root = str(corpus_of(self.recipe.data).get("root") or "")
         files = sorted((image_id, _within(path, root)) for image_id, path in self.pictures().items())
-        source = {key: value for key, value in self.data.items() if key != "format"}
-        text = json.dumps([source, files], sort_keys=True, default=str)
+        text = json.dumps([self.source, files], sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
     @cached_property

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from clipvil.compare import wording
 from clipvil.compare.assemble import Assembler
 from clipvil.compare.cell_plan import CellPlan
 from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
-from clipvil.compare.left_out import left_out
+from clipvil.compare.ledger import Earlier, Ledger
+from clipvil.compare.left_out import describe, left_out
 from clipvil.compare.order import Order
 from clipvil.compare.parallel import cores, default_jobs, run_parallel
 from clipvil.compare.plan import Plan, check_encoders, make_plan
@@ -70,10 +72,12 @@ def compare(
         overrides=overrides, question_only=question_only,
     )  # fmt: skip
     folder = Path(out)
-    with _alone(folder):
+    with alone(folder):
         plan = make_plan(chosen, folder)
         check_encoders(plan)
-        return _Matrix(plan, command or _command(chosen, folder), jobs, retry_failed, quiet).run()
+        matrix = _Comparison(plan, command or _command(chosen, folder), jobs, retry_failed, quiet)
+        matrix.run()
+        return matrix.results()
 
 
 def report_only(out: str | Path) -> Results:
@@ -83,23 +87,44 @@ def report_only(out: str | Path) -> Results:
     return results
 
 
-class _Matrix:
-    """Runs a plan: cells one after another in this process, or `jobs` at a time in others."""
+class Matrix(ABC):
+    """Runs a plan: cells one after another in this process, or `jobs` at a time in others.
+
+    What is written of it, again after every cell, is up to those who build on it.
+    """
 
     def __init__(self, plan: Plan, command: str, jobs: int, retry_failed: bool, quiet: bool) -> None:
         self.command, self.retry_failed, self.quiet = command, retry_failed, quiet
         self._start, self._started = time.monotonic(), _now()
-        self._before = _previous(plan.out / RESULTS)
+        self._before = self.earlier(plan.out / RESULTS)
         self._asked_jobs = jobs
         self._ready: set[Path | None] = {None}
         self._broken: dict[Path | None, str] = {}
         self._look(plan)
 
-    def run(self) -> Results:
+    @abstractmethod
+    def earlier(self, path: Path) -> Earlier | None:
+        """What an earlier call wrote there; None where there is nothing that can be read."""
+
+    @abstractmethod
+    def open_ledger(self, plan: Plan) -> Ledger:
+        """An account of the cells of a plan, with nothing in it."""
+
+    @abstractmethod
+    def write(self) -> None:
+        """Write results and report of what the ledger holds."""
+
+    def tell_left_out(self) -> None:
+        """Say which pictures no cell may use."""
+        for task in self.plan.tasks:
+            if found := describe(task):
+                self.say(f"{task.name}: {wording.left_out_line(found)}")
+
+    def run(self) -> None:
         """Every cell; what was finished before is in the report at once."""
         self._write()
         self._extract_all()
-        self._tell_left_out()
+        self.tell_left_out()
         todo = [cell for cell in self._open_cells if not self._end_broken(cell)]
         if self.jobs > 1:
             parallel = run_parallel(self.plan, todo, self.jobs, waiting=self._waiting, failed=self._failed)
@@ -107,7 +132,6 @@ class _Matrix:
                 self._end(cell, problem, seconds)
         else:
             self._one_by_one(Order(todo, self._failed))
-        return self.assembler.results()
 
     def _one_by_one(self, order: Order) -> None:
         while True:
@@ -116,7 +140,7 @@ class _Matrix:
             cell = order.next()
             if cell is None:
                 return
-            self._say(f"[{self._ended + 1}/{self._total}] {_name(cell)}")
+            self.say(f"[{self._ended + 1}/{self._total}] {_name(cell)}")
             start = time.monotonic()
             error = self._try(self._train, cell)
             order.end(cell, error)
@@ -125,7 +149,7 @@ class _Matrix:
     def _look(self, plan: Plan) -> None:
         """Take up a plan: which pictures no cell may use, as far as the stores tell by now, and what is left to do."""
         self.plan = plan.leaving_out(left_out(plan, self._broken.keys()))
-        self.assembler = Assembler(self.plan)
+        self.ledger = self.open_ledger(self.plan)
         self._failed: dict[str, str] = {}
         opened: list[CellPlan] = []
         initials = {run.path for run in self.plan.initials}
@@ -138,7 +162,7 @@ class _Matrix:
         self._open_cells = [run for run in self.plan.runs() if run.path in paths]
         self._total, self._ended = len(self._open_cells), 0
         self.jobs = min(self._asked_jobs or default_jobs(self._total), max(self._total, 1))
-        self.assembler.about(
+        self.ledger.about(
             command=self.command, environment=_environment(self.jobs), started=self._started, before=self._before
         )
 
@@ -167,7 +191,7 @@ class _Matrix:
 
     def _extract(self, cell: CellPlan) -> None:
         path = self.plan.store_path(cell)
-        self._say(f"features of {cell.entry.title} for {cell.task.name}")
+        self.say(f"features of {cell.entry.title} for {cell.task.name}")
         error = self._try(self._open, cell)
         if error is None:
             self._ready.add(path)
@@ -176,7 +200,7 @@ class _Matrix:
             self._broken[path] = error
 
     def _open(self, cell: CellPlan) -> None:
-        with told(lambda line: self._say(f"  {line}")):
+        with told(lambda line: self.say(f"  {line}")):
             extract_features(cell, self.plan, retry_failed=self.retry_failed, quiet=self.quiet)
 
     def _end_broken(self, cell: CellPlan) -> bool:
@@ -187,14 +211,9 @@ class _Matrix:
         return error is not None
 
     def _train(self, cell: CellPlan) -> None:
-        with told(lambda line: self._say(f"  {line}")):
+        with told(lambda line: self.say(f"  {line}")):
             keep = self.plan.keeps_checkpoints(cell)
             run_cell(cell, self.plan.out, stored_features(cell, self.plan), keep=keep, quiet=self.quiet)
-
-    def _tell_left_out(self) -> None:
-        for task in self.assembler.results().tasks:
-            if line := wording.left_out_line(task):
-                self._say(f"{task.name}: {line}")
 
     def _try(self, work: Callable[[CellPlan], object], cell: CellPlan) -> str | None:
         """Do it; the error in one line, or None."""
@@ -215,22 +234,22 @@ class _Matrix:
             except CheckpointError as damaged:
                 error = one_line(damaged)
             else:
-                self.assembler.done(cell, run, seconds)
+                self.ledger.done(cell, run, seconds)
                 split = cell.task.test_splits[0]
-                self._say(f"  {_name(cell)}: {split} {run.scores[split].overall.value:.1f}, {seconds:.0f} s")
+                self.say(f"  {_name(cell)}: {split} {run.scores[split].overall.value:.1f}, {seconds:.0f} s")
         if error is not None:
             self._fail(cell, error)
-            self._say(f"  {_name(cell)}: failed: {error}")
+            self.say(f"  {_name(cell)}: failed: {error}")
         self._write()
 
     def _fail(self, cell: CellPlan, error: str) -> None:
         self._failed[cell.path] = error
-        self.assembler.failed(cell, error)
+        self.ledger.failed(cell, error)
 
     def _waiting(self, cells: Sequence[CellPlan]) -> None:
         """One line on what is being trained, from the logs of the runs."""
         parts = [f"{cell.entry.title} seed {cell.seed} {progress_of(self.plan.out / cell.path)}" for cell in cells]
-        self._say(f"{self._ended}/{self._total} done; training {', '.join(parts)}")
+        self.say(f"{self._ended}/{self._total} done; training {', '.join(parts)}")
 
     def _take_finished(self, cell: CellPlan, *, keep: bool) -> bool:
         try:
@@ -240,22 +259,48 @@ class _Matrix:
             self._fail(cell, one_line(error))
             return True
         if run is not None:
-            self.assembler.done(cell, run, None)
+            self.ledger.done(cell, run, None)
         return run is not None
 
     def _write(self) -> None:
-        self.assembler.clock(time.monotonic() - self._start, _now())
-        results = self.assembler.results()
-        results.save(self.plan.out / RESULTS)
-        write_report(results, self.plan.out / REPORT)
+        self.ledger.clock(time.monotonic() - self._start, _now())
+        self.write()
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """One line of progress."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
 
+class _Comparison(Matrix):
+    """A matrix whose rows are encoders."""
+
+    ledger: Assembler
+
+    def earlier(self, path: Path) -> Results | None:
+        """A damaged or foreign file is no reason to stop, it is written anew."""
+        try:
+            return Results.load(path)
+        except DataError:
+            return None
+
+    def open_ledger(self, plan: Plan) -> Assembler:
+        """The assembler of the report."""
+        return Assembler(plan)
+
+    def results(self) -> Results:
+        """Everything that is known now."""
+        return self.ledger.results()
+
+    def write(self) -> None:
+        """Write results.json and report.html."""
+        results = self.results()
+        results.save(self.plan.out / RESULTS)
+        write_report(results, self.plan.out / REPORT)
+
+
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> Iterator[None]:
     """Hold the folder of the comparison. The lock ends with the process, however it ends."""
     import fcntl
 
@@ -268,14 +313,6 @@ def _alone(out: Path) -> Iterator[None]:
         except OSError:
             raise UsageError(f"{out}: another process compares in this folder") from None
         yield
-
-
-def _previous(path: Path) -> Results | None:
-    """What an earlier call wrote; a damaged or foreign file is no reason to stop, it is written anew."""
-    try:
-        return Results.load(path)
-    except DataError:
-        return None
 
 
 def _name(cell: CellPlan) -> str:

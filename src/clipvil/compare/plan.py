@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from clipvil.compare.cell_plan import TRAINING_SPLITS, CellPlan, TaskPlan, expanded
 from clipvil.compare.starts import with_starts
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, TaskEntry, slug, unique_slugs
+from clipvil.datasets.listed import FORMAT as LISTED
 from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
@@ -90,7 +91,7 @@ def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None
         CheckpointError: a run to start from is not there, not finished or without the checkpoints that are needed.
     """
     loaded: dict[str, Mapping[str, Dataset]] = {}
-    tasks = tuple(_task(entry, suite, out, loaded) for entry in suite.tasks)
+    tasks = share_pictures([_task(entry, suite, out, loaded) for entry in suite.tasks])
     slugs = unique_slugs(suite.labels())
     folders = unique_slugs([task.name for task in tasks])
     cells = []
@@ -166,14 +167,40 @@ def recipe_for(task: str, data_format: str | None) -> str:
     return found
 
 
-def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dataset]]) -> TaskPlan:
+def recipe_of(entry: TaskEntry, suite: Suite) -> tuple[Recipe, str]:
+    """The recipe of a task with what the suite changes in it, `{out}` still in its data, and its name in errors.
+
+    Raises:
+        UsageError: there is no such recipe.
+        RecipeError: there is something wrong with it, or with a change.
+    """
     # Where the suite leaves the format to the recipes, its own name is the hint: `vqa` in the suite mini is mini/vqa.
     source = recipe_for(entry.recipe, (suite.data or {}).get("format") or suite.name.partition("-")[0])
     values, where = read_recipe_file(source)
     if suite.data is not None:
         values = {**values, "data": suite.data if "format" in suite.data else {**values.get("data", {}), **suite.data}}
     overrides = (*entry.overrides, *suite.overrides)
-    written = _with_overrides(Recipe.from_values(values, overrides, where=where), suite)
+    return _with_overrides(Recipe.from_values(values, overrides, where=where), suite), where
+
+
+def share_pictures(tasks: Sequence[TaskPlan]) -> tuple[TaskPlan, ...]:
+    """The tasks, those that lists make of another's corpus on its features where it has all their pictures."""
+    out = list(tasks)
+    for place, task in enumerate(out):
+        if task.data.get("format") != LISTED:
+            continue
+        wanted = task.pictures()
+        for other in out:
+            there = other.pictures() if other.source == task.source and not other.pictures_key else {}
+            larger = len(there) > len(wanted) or other.data.get("format") != LISTED
+            if other is not task and larger and all(there.get(image) == path for image, path in wanted.items()):
+                out[place] = replace(task, pictures_key=other.data_key)
+                break
+    return tuple(out)
+
+
+def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[str, Dataset]]) -> TaskPlan:
+    written, where = recipe_of(entry, suite)
     data = written.data
     if not data:
         raise UsageError(f"{where} names no data; give --data")
@@ -185,7 +212,15 @@ def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[s
         if split not in loaded[key]:
             raise DataError(f"the data has no split '{split}' (it has {', '.join(loaded[key])}): a comparison trains")
     minus = None if entry.minus is None else tuple(map(_name, entry.minus))
-    return TaskPlan(_name(entry.title), recipe, data, loaded[key], question_only=entry.question_only, minus=minus)
+    return TaskPlan(
+        _name(entry.title),
+        recipe,
+        data,
+        loaded[key],
+        question_only=entry.question_only,
+        minus=minus,
+        seed_overrides=entry.seed_overrides,
+    )
 
 
 def _name(title: str) -> str:
@@ -221,8 +256,9 @@ def _further(source: str, suite: Suite, seen: tuple[str, ...] = ()) -> list[str]
 
 
 def _recipe(entry: EncoderEntry, task: TaskPlan, seed: int) -> Recipe:
-    encoder = task.recipe.encoder.model_copy(update={"name": entry.name, **entry.choices()})
-    return task.recipe.model_copy(update={"encoder": encoder, "seed": seed})
+    recipe = task.recipe.with_overrides(*task.seed_overrides.get(seed, ()))
+    encoder = recipe.encoder.model_copy(update={"name": entry.name, **entry.choices()})
+    return recipe.model_copy(update={"encoder": encoder, "seed": seed})
 
 
 def _with_store(plan: Plan, cell: CellPlan) -> CellPlan:

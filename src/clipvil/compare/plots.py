@@ -187,6 +187,47 @@ def curves(lines: Sequence[Line], *, width: int, title: str, x_label: str, y_lab
     return _svg(parts, width, height, title)
 
 
+def ladder(
+    lines: Sequence[tuple[Series, Sequence[tuple[float, Estimate]]]],
+    *,
+    width: int,
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> Html:
+    """Estimates over sizes on a logarithmic axis, one line a series, each named once at its right end.
+
+    Marks of one size stand beside each other, so that their intervals can be told apart.
+    """
+    right = min(max(_text_width(s.label) for s, _ in lines) + 24, width * 0.42)
+    height, left, bottom = (340, 48.0, 292.0) if width > 500 else (300, 40.0, 252.0)
+    sizes = sorted({size for _, points in lines for size, _ in points})
+    x = Scale(*log_padded(sizes), left + 10, width - right, log=True)
+    y = Scale(*padded([v for _, points in lines for _, e in points for v in (e.low, e.high)], floor=4.0), bottom, 22.0)
+    parts = [_y_axis(y, left, width - right)]
+    for size in sizes:
+        parts.append(el("line", class_="grid", x1=x(size), x2=x(size), y1=22, y2=bottom))
+        parts.append(el("text", f"{size:,.0f}", class_="tick", x=x(size), y=bottom + 17, text_anchor="middle"))
+    parts.append(el("text", x_label, class_="axis-title", x=width - right, y=height - 6, text_anchor="end"))
+    parts.append(el("text", y_label, class_="axis-title", x=0, y=12))
+    ends = []
+    for number, (series, points) in enumerate(lines):
+        shift = (number - (len(lines) - 1) / 2) * (5 if width > 500 else 3)
+        placed = [(x(size) + shift, e) for size, e in sorted(points, key=lambda point: point[0])]
+        path = " ".join(f"{px:.1f},{y(e.value):.1f}" for px, e in placed)
+        parts.append(el("polyline", class_=f"curve {series.css}", points=path))
+        for px, e in placed:
+            parts.append(el("line", class_=f"whisker {series.css}", x1=px, x2=px, y1=y(e.low), y2=y(e.high)))
+            parts.append(marker(series, px, y(e.value), radius=4))
+        ends.append((placed[-1][0], y(placed[-1][1].value)))
+    places = spread([at for _, at in ends], FONT + 3, 24, bottom)
+    for (series, _), (px, at), place in zip(lines, ends, places, strict=True):
+        edge = width - right
+        parts.append(el("line", class_="leader", x1=px + 6, x2=edge + 18, y1=at, y2=place))
+        parts.append(el("text", series.label, class_=f"label {series.css}", x=edge + 21, y=place + FONT * 0.35))
+    return _svg(parts, width, height, title)
+
+
 def _scatter_labels(points: Sequence[Point], x: Scale, y: Scale, width: int, bottom: float) -> list[Html]:
     """Labels on the side of a point that has room; those of one side are kept apart."""
     out: list[Html] = []

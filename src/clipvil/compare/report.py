@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 
@@ -104,7 +106,10 @@ def _notice(results: Results) -> Html | None:
     gone = [task for task in results.tasks if task.left_out]
     if not results.failures and not open_cells and not gone:
         return None
-    parts = [el("p", f"{task.name}: " if len(results.tasks) > 1 else "", wording.left_out_line(task)) for task in gone]
+    parts = [
+        el("p", f"{task.name}: " if len(results.tasks) > 1 else "", wording.left_out_line(task.left_out))
+        for task in gone
+    ]
     if open_cells:
         done = sum(cell.status == "done" for cell in results.cells)
         text = f"Not finished: {done} of {len(results.cells)} runs are done; the numbers below are of those alone."
@@ -158,8 +163,8 @@ def _method(results: Results) -> Html:
         items.append((f"Data of {task.name}", _data(task)))
     items += [
         ("Command", el("pre", el("code", results.command))),
-        ("Hardware", _hardware(results)),
-        ("Software", _software(results)),
+        ("Hardware", hardware_line(results.environment)),
+        ("Software", software_line(results.environment)),
     ]
     for task in results.tasks:
         recipe = yaml.safe_dump(task.recipe, sort_keys=False, allow_unicode=True) if task.recipe else ""
@@ -181,16 +186,16 @@ def _data(task: TaskInfo) -> Html:
     )
 
 
-def _hardware(results: Results) -> str:
-    env = results.environment
+def hardware_line(env: Mapping[str, Any]) -> str:
+    """The machine that an environment describes."""
     cpu = env.get("cpu")
     parts = [f"{cpu.get('model')}, {cpu.get('cores')} cores" if isinstance(cpu, dict) else ""]
     parts += [f"{env['memory_gib']} GiB of memory" if "memory_gib" in env else "", str(env.get("device", ""))]
     return ", ".join(part for part in parts if part)
 
 
-def _software(results: Results) -> str:
-    env = results.environment
+def software_line(env: Mapping[str, Any]) -> str:
+    """The versions that an environment describes."""
     packages = env.get("packages")
     known = {k: v for k, v in packages.items() if v} if isinstance(packages, dict) else {}
     versions = [f"clipvil {env.get('clipvil', '?')}", f"Python {env.get('python', '?')}"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from clipvil.compare import plots, wording
 from clipvil.compare.axes import padded
 from clipvil.compare.html import Html, el, join
-from clipvil.compare.results import Costs, EncoderRow, Interval, PairDifference, Results, Row, TaskDifference, TaskInfo
+from clipvil.compare.results import Costs, EncoderRow, Interval, Results, Row, TaskInfo
+from clipvil.compare.tables import difference_cells, figures, name_of, responsive, table, th
 
 WIDE, NARROW = 928, 340
 _MOST_GROUPS = 14
@@ -43,10 +44,10 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     kinds = rows[0].columns(task.kind)
     apart = kinds if _too_wide(results, task, kinds) else []
     beside = [] if apart else kinds
-    head = [_th("Encoder")]
+    head = [th("Encoder")]
     for split in task.splits:
-        head.append(_th(split, colspan=2, class_="split"))
-    head += [_th(kind, class_="num") for kind in beside]
+        head.append(th(split, colspan=2, class_="split"))
+    head += [th(kind, class_="num") for kind in beside]
     body = [_score_row(results, task, row, domain, beside) for row in rows]
     body += _unfinished(results, task, 2 * len(task.splits) + len(beside))
     unit = f"{wording.metric_name(task)}, per cent" if wording.unit(task) else task.metric
@@ -61,7 +62,7 @@ def score_table(results: Results, task: TaskInfo) -> Html:
         "All drawings share one axis.",
         _kinds_note(task, beside),
     )
-    whole = _table(caption, head, body, "scores")
+    whole = table(caption, head, body, "scores")
     return join(whole, _kinds_table(task, rows, apart)) if apart else whole
 
 
@@ -77,14 +78,14 @@ def _kinds_note(task: TaskInfo, kinds: Sequence[str]) -> str | None:
 
 def _kinds_table(task: TaskInfo, rows: Sequence[Row], kinds: Sequence[str]) -> Html:
     """The kinds in a table of their own, with intervals, for which there is room then."""
-    head = [_th("Encoder"), *(_th(kind, class_="num") for kind in kinds)]
+    head = [th("Encoder"), *(th(kind, class_="num") for kind in kinds)]
     body = []
     for row in rows:
         found = row.breakdowns.get(task.kind.columns, {})
         cells = [el("td", *_stacked(found.get(kind)), class_="num", data_label=kind) for kind in kinds]
         body.append(el("tr", el("th", row.encoder, scope="row"), *cells))
     caption = join(el("strong", "Beside them. "), f"The {task.splits[0]} split {task.kind.columns_note}.")
-    return _table(caption, head, body, "scores")
+    return table(caption, head, body, "scores")
 
 
 def _unfinished(results: Results, task: TaskInfo, columns: int) -> list[Html]:
@@ -93,7 +94,12 @@ def _unfinished(results: Results, task: TaskInfo, columns: int) -> list[Html]:
     missing = [(e.label, results.standing(task.name, e.label)) for e in results.encoders if e.label not in scored]
     colours = palette(results)
     return [
-        el("tr", el("th", _name(colours[label]), scope="row"), el("td", standing, colspan=columns), class_="floor-row")
+        el(
+            "tr",
+            el("th", name_of(colours[label]), scope="row"),
+            el("td", standing, colspan=columns),
+            class_="floor-row",
+        )
         for label, standing in missing
         if standing
     ]
@@ -107,13 +113,13 @@ def metric_table(results: Results, task: TaskInfo) -> Html | None:
         names = list(dict.fromkeys(name for row in rows for name in row.breakdowns.get(task.kind.columns, {})))
         if not names:
             continue
-        head = [_th(f"{split} split"), *(_th(name, class_="num") for name in names)]
+        head = [th(f"{split} split"), *(th(name, class_="num") for name in names)]
         body = []
         for row in rows:
             found = row.breakdowns.get(task.kind.columns, {})
             cells = [el("td", *_stacked(found.get(name)), class_="num", data_label=name) for name in names]
             body.append(el("tr", el("th", row.encoder, scope="row"), *cells))
-        tables.append(_table(None, head, body, "matrix"))
+        tables.append(table(None, head, body, "matrix"))
     return el("details", el("summary", "All metrics"), *tables) if tables else None
 
 
@@ -126,19 +132,19 @@ def difference_table(results: Results, task: TaskInfo) -> Html | None:
         return None
     domain = padded([bound for pair in known for bound in (pair.low, pair.high, 0.0)], share=0.03)
     colours = palette(results)
-    head = [_th("Compared with"), *(_th(split, colspan=2, class_="split") for split in task.splits)]
+    head = [th("Compared with"), *(th(split, colspan=2, class_="split") for split in task.splits)]
     body = []
     for other, per_split in pairs:
-        cells = [el("th", _name(colours[other]), scope="row")]
+        cells = [el("th", name_of(colours[other]), scope="row")]
         for split, pair in zip(task.splits, per_split, strict=True):
-            cells += _difference_cells(split, pair, colours[other], domain)
+            cells += difference_cells(split, pair, colours[other], domain)
         body.append(el("tr", *cells))
     caption = join(
         el("strong", "Differences. "),
         f"{results.reference} minus each other row, in points: paired bootstrap over {task.kind.redrawn}, 95 % "
         "interval, p of no difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
     )
-    return _table(caption, head, body, "differences")
+    return table(caption, head, body, "differences")
 
 
 def all_pairs(results: Results, task: TaskInfo) -> Html | None:
@@ -148,13 +154,13 @@ def all_pairs(results: Results, task: TaskInfo) -> Html | None:
         labels = [row.encoder for row in results.ranked(task.name, split)]
         if len(labels) < 3:
             continue
-        head = [_th("Row minus column"), *(_th(label, class_="num") for label in labels)]
+        head = [th("Row minus column"), *(th(label, class_="num") for label in labels)]
         body = []
         for a in labels:
             cells = [el("td", *_matrix_cell(results, task.name, split, a, b), class_="num") for b in labels]
             body.append(el("tr", el("th", a, scope="row"), *cells))
         caption = join(el("strong", f"{split}. "), "Points; grey where the 95 % interval holds zero.")
-        tables.append(_table(caption, head, body, "matrix"))
+        tables.append(table(caption, head, body, "matrix"))
     if not tables:
         return None
     return el("details", el("summary", "All pairs"), *tables)
@@ -167,13 +173,13 @@ def task_difference_table(results: Results, a: str, b: str) -> Html:
     known = [pair for _, per_split in rows for pair in per_split if pair]
     domain = padded([bound for pair in known for bound in (pair.low, pair.high, 0.0)], share=0.03)
     colours = palette(results)
-    head = [_th("Encoder"), *(_th(split, colspan=2, class_="split") for split in splits)]
+    head = [th("Encoder"), *(th(split, colspan=2, class_="split") for split in splits)]
     body = []
     for label, per_split in rows:
         if any(per_split):
-            cells = [el("th", _name(colours[label]), scope="row")]
+            cells = [el("th", name_of(colours[label]), scope="row")]
             for split, pair in zip(splits, per_split, strict=True):
-                cells += _difference_cells(split, pair, colours[label], domain)
+                cells += difference_cells(split, pair, colours[label], domain)
             body.append(el("tr", *cells))
     caption = join(
         el("strong", f"{wording.pair_title(results, a, b)}. "),
@@ -181,7 +187,7 @@ def task_difference_table(results: Results, a: str, b: str) -> Html:
         "95 % interval, p of no "
         "difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
     )
-    return _table(caption, head, body, "differences")
+    return table(caption, head, body, "differences")
 
 
 def cost_section(results: Results, task: TaskInfo) -> Html | None:
@@ -209,7 +215,7 @@ def cost_section(results: Results, task: TaskInfo) -> Html | None:
         ]
         choices.append(_radio(task, number, name))
         panels.append(
-            el("div", _responsive(*drawn), _cost_note(points, split, axis, say), class_=f"panel panel-{number}")
+            el("div", responsive(*drawn), _cost_note(points, split, axis, say), class_=f"panel panel-{number}")
         )
     if not panels:
         return None
@@ -254,8 +260,8 @@ def _breakdown(results: Results, task: TaskInfo, split: str) -> Html | None:
         f"{few} Lines are 95 % intervals."
     )
     colours = palette(results)
-    key = el("p", *(_name(colours[row.encoder]) for row in rows), class_="key")
-    figure = el("figure", key, _responsive(*drawn), el("figcaption", caption))
+    key = el("p", *(name_of(colours[row.encoder]) for row in rows), class_="key")
+    figure = el("figure", key, responsive(*drawn), el("figcaption", caption))
     return join(figure, _breakdown_table(groups, [row.encoder for row in rows]))
 
 
@@ -289,13 +295,13 @@ def curve_section(results: Results, task: TaskInfo) -> Html | None:
         for w in (WIDE, NARROW)
     ]
     caption = "One line a run. The mark is the step with the best validation score, whose weights were tested."
-    return el("figure", _responsive(*drawn), el("figcaption", caption))
+    return el("figure", responsive(*drawn), el("figcaption", caption))
 
 
 def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, float], kinds: Sequence[str]) -> Html:
     encoder = results.encoder(row.encoder)
     series = palette(results)[row.encoder]
-    cells = [el("th", _name(series), el("small", task.kind.floor_note) if encoder.floor else None, scope="row")]
+    cells = [el("th", name_of(series), el("small", task.kind.floor_note) if encoder.floor else None, scope="row")]
     for split in task.splits:
         there = results.row(task.name, split, row.encoder)
         if there is None:
@@ -303,7 +309,7 @@ def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, 
             cells.append(el("td", missing, colspan=2, class_="num", data_label=split))
             continue
         cells.append(el("td", plots.interval_bar(series, _estimate(there), domain), class_="drawn", data_label=split))
-        cells.append(el("td", _figures(there.mean.value, there.mean.low, there.mean.high), class_="num wide-num"))
+        cells.append(el("td", figures(there.mean.value, there.mean.low, there.mean.high), class_="num wide-num"))
     for kind in kinds:
         item = row.breakdowns.get(task.kind.columns, {}).get(kind)
         cells.append(el("td", wording.score(item.value) if item else "\u2013", class_="num", data_label=kind))
@@ -314,24 +320,6 @@ def _stacked(item: Interval | None) -> list[object]:
     if item is None:
         return ["\u2013"]
     return [wording.score(item.value), el("small", wording.bounds(item.low, item.high))]
-
-
-def _difference_cells(
-    split: str, pair: PairDifference | TaskDifference | None, series: plots.Series, domain: tuple[float, float]
-) -> list[Html]:
-    if pair is None:
-        return [el("td", "\u2013", colspan=2, class_="num", data_label=split)]
-    bar = plots.interval_bar(series, plots.Estimate(pair.value, pair.low, pair.high), domain)
-    figures = join(
-        el("b", wording.signed(pair.value)),
-        el("span", f" {wording.bounds(pair.low, pair.high)}", class_="bounds"),
-        el("small", f"p {_equals(wording.p_value(pair.p))}", class_="p"),
-    )
-    weak = None if pair.significant else " weak"
-    return [
-        el("td", bar, class_="drawn", data_label=split),
-        el("td", figures, class_=f"num wide-num{weak or ''}"),
-    ]
 
 
 def _matrix_cell(results: Results, task: str, split: str, a: str, b: str) -> list[object]:
@@ -345,7 +333,7 @@ def _matrix_cell(results: Results, task: str, split: str, a: str, b: str) -> lis
 
 def _cost_table(results: Results, rows: Sequence[Row], colours: dict[str, plots.Series]) -> Html:
     names = ("Encoder", "parameters", "GFLOPs a picture", "pictures a second", "store a picture", "training a run")
-    head = [_th(names[0]), *(_th(name, class_="num") for name in names[1:])]
+    head = [th(names[0]), *(th(name, class_="num") for name in names[1:])]
     body = []
     for row in rows:
         costs = results.encoder(row.encoder).costs
@@ -357,7 +345,7 @@ def _cost_table(results: Results, rows: Sequence[Row], colours: dict[str, plots.
             _trained(row),
         )
         cells = [el("td", v, class_="num", data_label=n) for v, n in zip(values, names[1:], strict=True)]
-        body.append(el("tr", el("th", _name(colours[row.encoder]), scope="row"), *cells))
+        body.append(el("tr", el("th", name_of(colours[row.encoder]), scope="row"), *cells))
     cpu = results.environment.get("cpu")
     where = f" on {cpu.get('model', 'this machine')}, {cpu.get('cores', '?')} cores" if isinstance(cpu, dict) else ""
     caption = join(
@@ -370,18 +358,18 @@ def _cost_table(results: Results, rows: Sequence[Row], colours: dict[str, plots.
             else "."
         ),
     )
-    return _table(caption, head, body, "costs")
+    return table(caption, head, body, "costs")
 
 
 def _breakdown_table(groups: Sequence[plots.Group], labels: Sequence[str]) -> Html:
-    head = [_th("Group"), _th("n", class_="num"), *(_th(label, class_="num") for label in labels)]
+    head = [th("Group"), th("n", class_="num"), *(th(label, class_="num") for label in labels)]
     body = []
     for group in groups:
         values = {series.label: item for series, item in group.values}
         cells = [
             el(
                 "td",
-                _figures(v.value, v.low, v.high) if (v := values.get(label)) else "\u2013",
+                figures(v.value, v.low, v.high) if (v := values.get(label)) else "\u2013",
                 class_="num",
                 data_label=label,
             )
@@ -395,7 +383,7 @@ def _breakdown_table(groups: Sequence[plots.Group], labels: Sequence[str]) -> Ht
                 *cells,
             )
         )
-    return el("details", el("summary", "The figures behind the plot"), _table(None, head, body, "groups"))
+    return el("details", el("summary", "The figures behind the plot"), table(None, head, body, "groups"))
 
 
 def _cost_note(points: Sequence[plots.Point], split: str, axis: str, say: Callable[[float], str]) -> Html:
@@ -418,37 +406,6 @@ def _radio(task: TaskInfo, number: int, name: str) -> Html:
         checked=number == 0,
     )
     return join(box, el("label", name, for_=ident))
-
-
-def _responsive(wide: Html, narrow: Html) -> Html:
-    return join(el("div", wide, class_="wide"), el("div", narrow, class_="narrow"))
-
-
-def _table(caption: Html | None, head: Iterable[Html], body: Iterable[Html], css: str) -> Html:
-    table = el(
-        "table",
-        el("caption", caption) if caption else None,
-        el("thead", el("tr", *head)),
-        el("tbody", *body),
-        class_=css,
-    )
-    # Focusable, so that a table wider than the page can be scrolled with the keyboard.
-    return el("div", table, class_="scroll", tabindex="0", role="region", aria_label=f"table of {css}")
-
-
-def _th(label: str, **attributes: object) -> Html:
-    return el("th", label, scope="col", **attributes)
-
-
-def _name(series: plots.Series) -> Html:
-    mark = el(
-        "svg", plots.marker(series, 7, 7), viewBox="0 0 14 14", width=14, height=14, aria_hidden="true", class_="chip"
-    )
-    return el("span", mark, series.label, class_="who")
-
-
-def _figures(value: float, low: float, high: float) -> Html:
-    return join(el("b", wording.score(value)), el("span", f" {wording.bounds(low, high)}", class_="bounds"))
 
 
 def _estimate(row: Row) -> plots.Estimate:
@@ -478,10 +435,6 @@ def _milliseconds(costs: Costs) -> float | None:
 
 def _y_label(task: TaskInfo, split: str) -> str:
     return f"{split} {task.kind.name(task.metric)}"
-
-
-def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
 
 
 def _ident(name: str) -> str:

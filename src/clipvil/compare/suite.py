@@ -64,13 +64,15 @@ class TaskEntry(_Section):
     """One task of a suite: a recipe (as `Suite.tasks` takes them), and what this task changes of it.
 
     So one recipe may stand in a suite several times: with few data and with all, with and without what it starts from.
-    `question_only: false` leaves the task out of the row of what language alone gives.
+    `question_only: false` leaves the task out of the row of what language alone gives. `seed_overrides` are changes of
+    single seeds, on top of the others.
     """
 
     recipe: str
     label: str = ""
     """How tables call it; made of recipe and overrides when left out."""
     overrides: tuple[str, ...] = ()
+    seed_overrides: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     question_only: bool = True
     minus: tuple[str, ...] | None = None
     """Labels of earlier tasks that this one is held against; all of the same records when left out."""

@@ -50,7 +50,7 @@ def _overview(results: Results, width: int, colour: bool) -> str:
             for line in lines
         ]
         rows = [[cell.replace(wording.MINUS, "-") for cell in row] for row in rows]
-        drawn = _draw(["task", "metric", "split", *labels], rows, False)
+        drawn = draw(["task", "metric", "split", *labels], rows, False)
         if _width(drawn) <= width:
             break
     return f"all tasks\n\n{drawn}"
@@ -73,13 +73,13 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
             scores.append([missing, *["-"] * (len(head) - 2)])
             costs.append(["-"] * len(_COSTS))
     whole = [[n, *s, *c] for n, s, c in zip(names, scores, costs, strict=True)]
-    drawn = (_draw(head + list(_COSTS), whole, colour, gap) for gap in (1, 0))
+    drawn = (draw(head + list(_COSTS), whole, colour, gap) for gap in (1, 0))
     one = next((table for table in drawn if _width(table) <= width), None)
     tables = [one] if one else [
-        _draw(head, [[n, *s] for n, s in zip(names, scores, strict=True)], colour),
-        _draw(["encoder", *_COSTS], [[n, *c] for n, c in zip(names, costs, strict=True)], colour),
+        draw(head, [[n, *s] for n, s in zip(names, scores, strict=True)], colour),
+        draw(["encoder", *_COSTS], [[n, *c] for n, c in zip(names, costs, strict=True)], colour),
     ]  # fmt: skip
-    gone = textwrap.wrap(wording.left_out_line(task), width)
+    gone = textwrap.wrap(wording.left_out_line(task.left_out), width)
     if any(row.seconds_before for row in rows):
         gone += textwrap.wrap("train: seconds of the run that it starts from + its own", width)
     return "\n".join([title, *gone, "", "\n\n".join(tables), "", *_sentences(results, task)])
@@ -148,7 +148,7 @@ def _beside(group: SideBySide, colour: bool) -> str:
         [
             title,
             "",
-            _draw(
+            draw(
                 ["captioned by" if group.tasks[0].kind.captions else "answered by", *group.splits, *group.kinds],
                 rows,
                 colour,
@@ -168,7 +168,7 @@ def _gains(results: Results, a: str, b: str) -> str:
     return "\n".join(lines)
 
 
-def _draw(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool, gap: int = 1) -> str:
+def draw(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool, gap: int = 1) -> str:
     """A table as text. Drawn wide first: rich would otherwise fold cells instead of telling that they do not fit."""
     from rich import box
     from rich.console import Console

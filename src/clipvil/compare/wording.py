@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipvil.compare.results import Interval, PairDifference, Results, Row, TaskDifference, TaskInfo
+from clipvil.compare.results import Interval, LeftOut, PairDifference, Results, Row, TaskDifference, TaskInfo
 
 MINUS = "\u2212"
 
@@ -85,9 +85,8 @@ def plural(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
-def left_out_line(task: TaskInfo) -> str:
+def left_out_line(found: LeftOut | None) -> str:
     """Which pictures no row of a task has seen, and why; empty where every encoder has them all."""
-    found = task.left_out
     if found is None:
         return ""
     records = ", ".join(f"{count} of {split}" for split, count in found.records.items() if count)

@@ -37,6 +37,7 @@ _FORMATS = {
     "mini_vcr": "clipvil.datasets.mini_vcr",
     "mini_lxmert": "clipvil.datasets.mini_lxmert",
     "lxmert": "clipvil.datasets.lxmert",
+    "listed": "clipvil.datasets.listed",
     "mixed": "clipvil.datasets.mixed",
     "r2r": "clipvil.datasets.r2r",
     "r4r": "clipvil.datasets.r4r",

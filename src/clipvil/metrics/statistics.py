@@ -167,6 +167,70 @@ def paired_difference(
     return Difference(value, low, high, p, len(ids))
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Two means against each other: a - b, and 100 (a - b) / b (None where b is not above zero), with 95 % bounds.
+
+    Bounds are None where fewer than `FEW` pictures cannot tell them.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    relative: float | None
+    relative_low: float | None
+    relative_high: float | None
+
+
+def contrast(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    clusters_a: Mapping[str, str],
+    clusters_b: Mapping[str, str],
+    *,
+    n: int = DRAWS,
+    seed: int = 0,
+) -> Contrast:
+    """The mean of `a` against that of `b`, by redrawing the pictures of both at once.
+
+    `a` and `b` are record id -> score and may be of different records (a shifted test set and the ordinary one), some
+    of them about the same pictures: a picture that is drawn twice counts twice on both sides. Draws in which a side
+    has no picture, or `b` has the mean 0, say nothing and are left out. Raises DataError on bad input.
+    """
+    sides = [
+        ([scores[i] for i in scores], [cl[i] for i in scores]) for scores, cl in ((a, clusters_a), (b, clusters_b))
+    ]
+    numbers = [_checked(values, clusters) for values, clusters in sides]
+    first, second = (float(own.mean()) for own in numbers)
+    index: dict[Hashable, int] = {}
+    for _, clusters in sides:
+        for cluster in clusters:
+            index.setdefault(cluster, len(index))
+    relative = 100 * (first - second) / second if second > 0 else None
+    if min(len(set(clusters)) for _, clusters in sides) < FEW:
+        return Contrast(first - second, None, None, relative, None, None)
+    size = len(index)
+    tables = []
+    for own, (_, clusters) in zip(numbers, sides, strict=True):
+        codes = np.fromiter((index[cluster] for cluster in clusters), dtype=np.int64, count=len(own))
+        tables.append((np.bincount(codes, own, size), np.bincount(codes, minlength=size)))
+    generator = np.random.default_rng(seed)
+    step, found = max(1, _CHUNK // size), []
+    for start in range(0, n, step):
+        rows = min(step, n - start)
+        times = generator.multinomial(size, np.full(size, 1 / size), size=rows).astype(np.float64)
+        counts = [times @ count for _, count in tables]
+        good = (counts[0] > 0) & (counts[1] > 0)
+        found.append([(times @ sums)[good] / own[good] for (sums, _), own in zip(tables, counts, strict=True)])
+    one, other = (np.concatenate([part[side] for part in found]) for side in (0, 1))
+    low, high = _interval(one - other)
+    above = other > 0
+    if relative is None or not above.any():
+        return Contrast(first - second, low, high, relative, None, None)
+    bounds = _interval(100 * (one[above] - other[above]) / other[above])
+    return Contrast(first - second, low, high, relative, *bounds)
+
+
 def average_runs(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Mean over runs (seeds) of each record's score. Raises DataError when the runs scored different records."""
     runs = list(runs)

@@ -21,6 +21,7 @@ _TASKS = {
     "zero_shot_vqa": "clipvil.tasks.zero_shot_vqa:ZeroShotVqa",
     "visual_entailment": "clipvil.tasks.visual_entailment:VisualEntailment",
     "vcr": "clipvil.tasks.vcr:Vcr",
+    "teacher_probe": "clipvil.distillation.teacher_probe:TeacherProbe",
     "captioning": "clipvil.tasks.captioning:Captioning",
     "pretraining": "clipvil.tasks.pretraining:Pretraining",
     "navigation": "clipvil.tasks.vln:Navigation",

@@ -109,7 +109,7 @@ class PieceEncoder:
         for word, thing in zip(said.words, said.objects, strict=True):
             pieces = self.known.get(word)
             if pieces is None:
-                pieces = self.known[word] = self.words.places(word)
+                pieces = self.known[word] = self.words.located(word)
             out += [(row, thing, (start + first, start + behind)) for row, first, behind in pieces]
             start += len(word) + 1
         return out

@@ -132,7 +132,7 @@ class WordPiece:
         """The pieces of a sentence, all of them and without special ones."""
         return [self.pieces[row] for row in self._ids([sentence])[0]]
 
-    def places(self, sentence: str) -> list[tuple[int, int, int]]:
+    def located(self, sentence: str) -> list[tuple[int, int, int]]:
         """The pieces of a sentence, each as its row and where it stands: first character, character behind."""
         found = self._tokenizer.encode(sentence, add_special_tokens=False)
         return [(row, start, end) for row, (start, end) in zip(found.ids, found.offsets, strict=True)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clipvil.errors import DataError, EncoderError, StoreError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.features.ready import ready_store
+from clipvil.files import taking_turns
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
@@ -112,23 +113,45 @@ def open_features(
         from clipvil.features.blind import BlindSource
 
         return BlindSource()
-    from clipvil.features.extract import extract
-    from clipvil.features.store import Store
-    from clipvil.images.sources import ListSource
-
     ready = ready_store(recipe.encoder.name)
     if ready is not None:
         return _covering(open_ready(ready), datasets, "take a store that was made of all of them")
     folder = Path(recipe.features.store) if recipe.features.store else out / "features"
-    anew = "name another features.store, or remove this one: it is extracted anew"
-    if (folder / "manifest.json").exists():
-        store = Store.open(folder)
-        _check_store(store, recipe)
-        if store.complete:
-            _check_weights(store, recipe, fingerprint)
-            if not (retry_failed and len(store) < store.manifest.total):
-                return _covering(store, datasets, anew)
-            _check_repairable(store, datasets)
+    found = _finished(recipe, datasets, folder, retry_failed, fingerprint)
+    if found is not None:
+        return found
+    with taking_turns(folder.parent / f".{folder.name}.lock"):
+        # Whoever was at it meanwhile may have finished it.
+        found = _finished(recipe, datasets, folder, retry_failed, fingerprint)
+        return found if found is not None else _extracted(recipe, datasets, folder, retry_failed, quiet)
+
+
+def _finished(
+    recipe: Recipe, datasets: Mapping[str, Dataset], folder: Path, retry_failed: bool, fingerprint: str
+) -> FeatureSource | None:
+    """The store in that folder; None where it is not there or not finished, or where pictures are to be tried again."""
+    from clipvil.features.store import Store
+
+    if not (folder / "manifest.json").exists():
+        return None
+    store = Store.open(folder)
+    _check_store(store, recipe)
+    if not store.complete:
+        return None
+    _check_weights(store, recipe, fingerprint)
+    if retry_failed and len(store) < store.manifest.total:
+        _check_repairable(store, datasets)
+        return None
+    return _covering(store, datasets, "name another features.store, or remove this one: it is extracted anew")
+
+
+def _extracted(
+    recipe: Recipe, datasets: Mapping[str, Dataset], folder: Path, retry_failed: bool, quiet: bool
+) -> FeatureSource:
+    from clipvil.features.extract import extract
+    from clipvil.features.store import Store
+    from clipvil.images.sources import ListSource
+
     items = {item.image_id: item for dataset in datasets.values() for item in dataset.images}
     extract(
         ListSource(list(items.values())),

@@ -38,6 +38,7 @@ _LATER: tuple[tuple[str, Any], ...] = (
     ("schedule.d_model", 512),
     ("training.micro_batch", None),
     ("training.share", 1.0),
+    ("training.subset", None),
     ("training.grad_clip_value", None),
 )
 
@@ -168,6 +169,16 @@ class PictureChoice(_Section):
     keep_mb: int = Field(default=1024, ge=0)
 
 
+class SubsetChoice(_Section):
+    """Which training pictures are used: the ids in `file` (a JSON list, or text with one a line).
+
+    `sha256` is that of the file; with it a run refuses another list, and the recipe is the same wherever the file lies.
+    """
+
+    file: str
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
 class TrainingChoice(_Section):
     """How training runs.
 
@@ -182,11 +193,13 @@ class TrainingChoice(_Section):
 
     `share` trains on the records of that share of the training pictures alone, to see what few data do: a picture is
     in when sha256("share/" + image_id), read as a fraction, lies below it. So a smaller share is part of a larger one,
-    and the same pictures are chosen whatever else is in the corpus.
+    and the same pictures are chosen whatever else is in the corpus. `subset` trains on the records of listed pictures
+    alone; the two exclude each other.
     """
 
     batch_size: int = Field(default=64, gt=0)
     share: float = Field(default=1.0, gt=0, le=1)
+    subset: SubsetChoice | None = None
     micro_batch: int | None = Field(default=None, gt=0)
     evaluate_batch_size: int = Field(default=256, gt=0)
     evaluate_every: int = Field(default=200, gt=0)
@@ -204,6 +217,12 @@ class TrainingChoice(_Section):
     @classmethod
     def _no_is_false_in_yaml(cls, value: Any) -> Any:
         return "no" if value is False else value
+
+    @model_validator(mode="after")
+    def _share_or_subset(self) -> TrainingChoice:
+        if self.subset is not None and self.share < 1:
+            raise ValueError("share and subset both choose pictures; give one of them")
+        return self
 
 
 class InitChoice(_Section):
@@ -318,6 +337,9 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     schedule = kept.get("schedule")
     if isinstance(schedule, dict) and schedule.get("name") != "noam":
         schedule.pop("d_model", None)  # the other schedules do not look at it
+    subset = kept["training"].get("subset") if isinstance(kept.get("training"), dict) else None
+    if isinstance(subset, Mapping) and subset.get("sha256"):
+        kept["training"]["subset"] = {"sha256": subset["sha256"]}  # a list is what is in it, wherever it lies
     from_pictures = kept.get("features", {}).get("source") == "pictures"
     # A BERT that reads instructions and is trained along goes by the trunk's optimiser and schedule.
     reads_with_bert = bool(kept.get("task_settings", {}).get("train_bert"))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from clipvil.errors import RecipeError
 
 # Comparisons live beside the recipes but are read by clipvil.compare.
-_NOT_RECIPES = "suites/"
+_NOT_RECIPES = ("suites/", "protocols/")
 
 
 def packaged_recipes() -> list[str]:

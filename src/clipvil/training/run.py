@@ -44,7 +44,6 @@ from clipvil.training.inputs import (
     load_datasets,
     open_features,
     other_encoder,
-    share_of,
     usable,
 )
 from clipvil.training.loop import Loop, Position, ResumeOptions
@@ -52,7 +51,7 @@ from clipvil.training.memory import in_memory
 from clipvil.training.partial import PartialPredictions, partial_path
 from clipvil.training.picture_task import task_of
 from clipvil.training.randomness import seed_everything
-from clipvil.training.recipe import Recipe
+from clipvil.training.recipe import Recipe, TrainingChoice
 from clipvil.training.result import SCHEMA, UNTRAINED, Judged, Stopwatch, build_result, describe_split
 from clipvil.training.run_files import (
     BEST,
@@ -66,6 +65,7 @@ from clipvil.training.run_files import (
     write_predictions,
     write_text,
 )
+from clipvil.training.subset import chosen_of, list_hash
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -209,11 +209,21 @@ def restore(run: Path, recipe: Recipe) -> tuple[Task, nn.Module, dict[str, Any]]
 
 
 def _units_of(
-    task: Task, dataset: Dataset, features: FeatureSource, split: str, quiet: bool, share: float = 1.0
+    task: Task,
+    dataset: Dataset,
+    features: FeatureSource,
+    split: str,
+    quiet: bool,
+    training: TrainingChoice | None = None,
 ) -> Usable:
-    """What the task makes of the records of a split whose pictures have features; of the training split a `share`."""
+    """What the task makes of the records of a split whose pictures have features.
+
+    Of the training split those that `training` chooses by its share or subset.
+    """
     found = usable(dataset.records, features, split, quiet=quiet)
-    records = share_of(found.records, share) if split == "train" else found.records
+    records = (
+        found.records if training is None or split != "train" else chosen_of(found.records, training, dataset.pictures)
+    )
     return replace(found, records=units(task, records))
 
 
@@ -250,7 +260,9 @@ class _Materials:
     def _data_of(self, split: str) -> str:
         """Stands for the records that are used: a run cannot go on when pictures were mended, or lost, meanwhile."""
         without = self.chosen[split].left_out
-        return self.datasets[split].fingerprint + (f" without {without}" if without else "")
+        subset = self.recipe.training.subset if split == "train" else None
+        alone = f" of the pictures {list_hash(subset)[:16]} alone" if subset is not None else ""
+        return self.datasets[split].fingerprint + (f" without {without}" if without else "") + alone
 
     def judge(
         self,
@@ -364,8 +376,8 @@ def _gather(
     quiet: bool,
 ) -> _Materials:
     """What each split has to train and judge on, its features held in memory where they fit, and the task prepared."""
-    share = recipe.training.share
-    chosen = {name: _units_of(task, data, features, name, quiet, share) for name, data in datasets.items()}
+    training = recipe.training
+    chosen = {name: _units_of(task, data, features, name, quiet, training) for name, data in datasets.items()}
     held = features
     if recipe.features.source == "store":
         held = in_memory(features, (key for split in chosen.values() for key in column_of(split.records, "image_id")))

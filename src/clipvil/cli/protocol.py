@@ -1,0 +1,54 @@
+"""`clipvil protocol`: tasks x conditions x methods x seeds on one student; a table, results.json and report.html."""
+
+from __future__ import annotations
+
+import typer
+
+
+def protocol(
+    name: str = typer.Argument(..., metavar="NAME|FILE", help="A packaged protocol (mini, mini-small) or a YAML file."),
+    out: str = typer.Option(..., "--out", help="Folder for shots, runs, features, results.json and report.html."),
+    jobs: int = typer.Option(0, "--jobs", min=0, help="Cells trained at once; 0: as cores and memory allow."),
+    retry_failed: bool = typer.Option(
+        False, "--retry-failed", help="Try pictures again that could not be read when their features were extracted."
+    ),
+    only_report: bool = typer.Option(False, "--report-only", help="Write the report again; run nothing."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Make shots and shifted splits, list the cells, train none."),
+    quiet: bool = typer.Option(False, "--quiet", help="No progress, only the table."),
+) -> None:
+    """Judge ways of training where they may differ: with few shots, under shift, and with all data.
+
+    Run it again to go on where it was stopped. Exits with 1 when a cell failed; the others are reported all the same.
+    """
+    import shlex
+    import shutil
+    import sys
+    from pathlib import Path
+
+    from clipvil.compare.matrix import REPORT
+    from clipvil.compare.table import WIDTH
+    from clipvil.protocol.run import lay_out, report_only
+    from clipvil.protocol.run import protocol as run
+    from clipvil.protocol.table import render_table
+
+    if dry_run:
+        for place, seeds in lay_out(name, out):
+            typer.echo(f"{place.task}\t{place.condition}\t{place.method}\tseeds {', '.join(map(str, seeds))}")
+        return
+    command = shlex.join(["clipvil", *sys.argv[1:]])
+    if only_report:
+        report = report_only(out)
+    else:
+        report = run(name, out=out, jobs=jobs, retry_failed=retry_failed, command=command, quiet=quiet)
+    on_terminal = sys.stdout.isatty()
+    width = max(shutil.get_terminal_size((WIDTH, 24)).columns, 60) if on_terminal else WIDTH
+    typer.echo(render_table(report, width=width, colour=on_terminal))
+    typer.echo(f"\nreport: {Path(out) / REPORT}")
+    if report.failures:
+        typer.echo(f"clipvil: {len(report.failures)} of {len(report.cells)} cells failed", err=True)
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the table."""
+    app.command("protocol", no_args_is_help=True)(protocol)
