@@ -90,6 +90,7 @@ class PictureText(ABC):
     def forget(self) -> None:
         """Drop what was worked out from other words."""
         self._encoded: dict[str, tuple[list[int], int]] = {}
+        self._places: dict[str, tuple[tuple[int, int], ...]] = {}
 
     def learn_words(self, texts: Iterable[str], settings: WordSettings) -> None:
         """The vocabulary of the training texts, or the one of the named file."""
@@ -197,9 +198,13 @@ class PictureText(ABC):
         Raises RecipeError for whole words, whose places nothing tells.
         """
         words = self._words()
+        found = self._places.get(text)
+        if found is not None:
+            return found
         if not isinstance(words, WordPiece):
             raise RecipeError("distillation reads word pieces; set task_settings.tokenizer to wordpiece")
-        return tuple(words.offsets(text, self.max_tokens))
+        found = self._places[text] = tuple(words.offsets(text, self.max_tokens))
+        return found
 
     def _words(self) -> Vocabulary | WordPiece:
         if self.words is None:

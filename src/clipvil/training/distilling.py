@@ -87,19 +87,30 @@ def teach(
     assert isinstance(task, Teachable)
     folder = cache_folder(choice.cache, out)
     start = time.monotonic()
+    encoding = 0.0
 
     def extract(teacher: TeacherChoice) -> FeatureSource:
         wanted = recipe.encoder.model_copy(update={"name": teacher.encoder, "layer": teacher.layer})
         if wanted == recipe.encoder:
             return features
-        return _extract(recipe, wanted, {"train": datasets["train"]}, folder, quiet)
+        nonlocal encoding
+        begun = time.monotonic()
+        found = _extract(recipe, wanted, {"train": datasets["train"]}, folder, quiet)
+        encoding += time.monotonic() - begun
+        return found
 
     teachers = [open_teacher(one, extract) for one in choice.teachers]
     lessons = task.teacher_inputs(records)
     dtype = recipe.features.dtype if recipe.features.dtype in _DTYPES else "float32"
     curriculum = Curriculum(lessons, teachers, choice, cache=folder, dtype=dtype, seed=recipe.seed, quiet=quiet)
     seconds = time.monotonic() - start
-    report = {"teachers": describe(teachers), "texts_read": curriculum.read, "seconds": round(seconds, 3)}
+    report = {
+        "teachers": describe(teachers),
+        "texts_read": curriculum.read,
+        "seconds": round(seconds, 3),
+        "seconds_pictures": round(encoding, 3),
+        "seconds_texts": round(curriculum.read_seconds, 3),
+    }
     return Taught(curriculum, len(lessons) // max(len(records), 1), seconds, report)
 
 
