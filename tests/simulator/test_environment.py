@@ -89,7 +89,7 @@ def test_actions_that_are_no_numbers_are_named_and_change_nothing(tmp_path: Path
     assert environment.observation()["viewpoint"] == before["viewpoint"]
     with pytest.raises(UsageError, match="an episode is a whole number"):
         environment.reset(options={"episode": action})
-    with pytest.raises(UsageError, match="a location is a whole number|an action in view is"):
+    with pytest.raises(UsageError, match=r"a location is a whole number|an action in view is"):
         other = _environment(tmp_path / "other", "sw ne", choice="in_view")
         other.reset()
         other.step((action, 0, 0))

@@ -120,8 +120,8 @@ class Simulator:
         """Move each agent to a navigable location in its view (0: stay), then turn it by the sign of the changes.
 
         Turns are 30 degrees whatever the size of the change, as in the discretised original; beyond the upper and the
-        lower row elevation stays. Raises UsageError, changing nothing, for a location that is not in the list, and for a
-        change that is no number.
+        lower row elevation stays. Raises UsageError, changing nothing, for a location that is not in the list and for
+        a change that is no number.
         """
         turned, raised = np.sign(heading), np.sign(elevation)
         if np.isnan(turned).any() or np.isnan(raised).any():
