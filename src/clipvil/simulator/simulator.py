@@ -124,7 +124,7 @@ class Simulator:
         a change that is no number.
         """
         turned, raised = np.sign(heading), np.sign(elevation)
-        if np.isnan(turned).any() or np.isnan(raised).any():
+        if np.isnan(turned + raised).any():
             raise UsageError("changes of heading and elevation must be numbers")
         right, up = turned.astype(np.int64), raised.astype(np.int64)
         table = self._in_view
