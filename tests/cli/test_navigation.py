@@ -42,7 +42,16 @@ def test_vocabularies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     (tmp_path / "r.jsonl").write_text(lines(rxr_rows()), encoding="utf-8")
     rxr = ["navigation", "vocabulary", "--episodes", str(tmp_path / "r.jsonl"), *out, "--min-count", "1", "--language"]
     assert main([*rxr, "hi"]) == 0 and "of 1 instructions" in capsys.readouterr().out
+    assert (tmp_path / "words.txt").read_text(encoding="utf-8").split()[3:] == ["उत्तर", "की", "ओर", "जाओ"]
     assert main([*rxr, "fr"]) == 1
+
+
+def test_a_vocabulary_has_the_words_that_training_looks_up(tmp_path: Path) -> None:
+    row = {**rxr_rows()[1], "parse_tree_origin": [{"1": {"word": "TV"}, "2": {"word": "tv"}}]}
+    (tmp_path / "r.jsonl").write_text(lines([row]), encoding="utf-8")
+    files = ["--episodes", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "words.txt"), "--min-count", "2"]
+    assert main(["navigation", "vocabulary", *files]) == 0
+    assert (tmp_path / "words.txt").read_text().split()[3:] == ["tv"]
 
 
 def test_houses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

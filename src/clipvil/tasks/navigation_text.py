@@ -114,9 +114,14 @@ def check_length(settings: WordSettings, words: Words) -> None:
 
 
 def words_of(episode: Episode) -> list[str]:
-    """The words of an instruction: the corpus's own where it parted them, else by the published splitter."""
+    """The words of an instruction: the corpus's own where it parted them, else by the published splitter.
+
+    Other languages than English are split with their vowel signs kept in the words.
+    """
     own = episode.extra.get("words")
-    return own.lower().split() if own else split_instruction(episode.instruction)
+    if own:
+        return own.lower().split()
+    return split_instruction(episode.instruction, marks=episode.language.split("-")[0] != "en")
 
 
 def encode_words(words: Words, settings: WordSettings, episodes: Sequence[Episode]) -> dict[str, Tensor]:

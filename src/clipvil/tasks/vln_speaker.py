@@ -185,7 +185,8 @@ class NavigationSpeaker:
     def score(self, predictions: Sequence[Prediction], records: Sequence[DescribedPath]) -> Scores:
         """BLEU-4 times 100 of the corpus against all instructions of a path; a path by itself is what intervals redraw.
 
-        The mean over paths is lower than the corpus value, so the interval is that of the mean, moved to it.
+        The mean over paths is lower than the corpus value, so the interval is that of the mean, moved to it and cut off
+        at 0 and 100.
         Raises DataError on missing or double ids.
         """
         said = {prediction.record_id: prediction.output for prediction in predictions}
@@ -199,7 +200,8 @@ class NavigationSpeaker:
         value = 100.0 * float(corpus.corpus()[3])
         each = 100.0 * corpus.per_image()[:, 3]
         mean, low, high = bootstrap_mean(each, [record.image_id for record in records])
-        overall = Score(value, len(records), value + low - mean, value + high - mean)
+        bounds = (min(max(value + end - mean, 0.0), 100.0) for end in (low, high))
+        overall = Score(value, len(records), *bounds)
         ids = [record.episode_id for record in records]
         return Scores(
             METRIC,
