@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from clipvil.compare.cell_plan import TRAINING_SPLITS, CellPlan, TaskPlan, expanded
 from clipvil.compare.starts import with_starts
 from clipvil.compare.suite import BLIND, EncoderEntry, Suite, TaskEntry, slug, unique_slugs
-from clipvil.datasets.listed import FORMAT as LISTED
 from clipvil.encoders.registry import check_encoder
 from clipvil.errors import DataError, UsageError
 from clipvil.features.ready import ready_store
@@ -91,7 +90,8 @@ def make_plan(suite: Suite, out: Path, contents: Mapping[str, str] | None = None
         CheckpointError: a run to start from is not there, not finished or without the checkpoints that are needed.
     """
     loaded: dict[str, Mapping[str, Dataset]] = {}
-    tasks = share_pictures([_task(entry, suite, out, loaded) for entry in suite.tasks])
+    tasks = tuple(_task(entry, suite, out, loaded) for entry in suite.tasks)
+    tasks = share_pictures(tasks) if suite.share_features else tasks
     slugs = unique_slugs(suite.labels())
     folders = unique_slugs([task.name for task in tasks])
     cells = []
@@ -184,18 +184,21 @@ def recipe_of(entry: TaskEntry, suite: Suite) -> tuple[Recipe, str]:
 
 
 def share_pictures(tasks: Sequence[TaskPlan]) -> tuple[TaskPlan, ...]:
-    """The tasks, those that lists make of another's corpus on its features where it has all their pictures."""
-    out = list(tasks)
-    for place, task in enumerate(out):
-        if task.data.get("format") != LISTED:
-            continue
-        wanted = task.pictures()
-        for other in out:
-            there = other.pictures() if other.source == task.source and not other.pictures_key else {}
-            larger = len(there) > len(wanted) or other.data.get("format") != LISTED
-            if other is not task and larger and all(there.get(image) == path for image, path in wanted.items()):
-                out[place] = replace(task, pictures_key=other.data_key)
-                break
+    """The tasks, each whose pictures are all among those of another task from the same place on that one's features.
+
+    The task with the most pictures keeps its own; of equally many, the first.
+    """
+    pictures = {id(task.datasets): task.pictures() for task in tasks}
+    chosen: list[tuple[TaskPlan, dict[str, Path]]] = []
+    for task in sorted(tasks, key=lambda task: -len(pictures[id(task.datasets)])):
+        own = pictures[id(task.datasets)]
+        if not any(task.source == other.source and own.items() <= there.items() for other, there in chosen):
+            chosen.append((task, own))
+    out = []
+    for task in tasks:
+        own = pictures[id(task.datasets)]
+        found = next((t for t, there in chosen if task.source == t.source and own.items() <= there.items()), task)
+        out.append(task if found.data_key == task.data_key else replace(task, pictures_key=found.data_key))
     return tuple(out)
 
 

@@ -90,7 +90,8 @@ class Suite(_Section):
     or entries with a recipe and what is changed of it; `data` replaces the data section of every recipe, or, where it
     names no format, some entries of each; `{out}` in it stands for the folder of the comparison; `overrides` are
     `key=value` as on the command line; `reference` is the label that differences are taken against (the first encoder
-    when left out); `question_only` adds the row of what language alone gives.
+    when left out); `question_only` adds the row of what language alone gives. With `share_features` a task whose
+    pictures are all among another's, from the same place, is done on the features of that one.
     """
 
     name: str = ""
@@ -102,6 +103,7 @@ class Suite(_Section):
     overrides: tuple[str, ...] = ()
     question_only: bool = True
     reference: str = ""
+    share_features: bool = False
 
     @field_validator("encoders", mode="before")
     @classmethod

@@ -90,6 +90,7 @@ def _suite(declaration: Declaration) -> Suite:
         seeds=declaration.seeds,
         overrides=declaration.overrides,
         question_only=False,
+        share_features=True,
     )
 
 

@@ -30,8 +30,8 @@ def protocol(
     Everything lies under `out`: lists of shots in `subsets/`, shifted splits in `shifts/`, runs in `cells/`, features
     in `features/`, what teachers said in `teachers/`, and `results.json` and `report.html`, rewritten after every cell.
     The same call again skips finished cells and resumes a killed one at its exact step. `jobs` cells are trained at
-    once, each in its own process (0: as many as cores and memory allow). A cell that fails is written down with its
-    error and the rest goes on: look at `failures` of the report.
+    once, each in a process of its own (0: as many as cores and memory allow). A cell that fails is written down with
+    its error and the rest goes on: look at `failures` of the report.
 
     Raises:
         RecipeError, UsageError, DataError: the declaration, a recipe or the data is wrong, before anything was trained;

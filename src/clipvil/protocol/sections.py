@@ -10,10 +10,11 @@ from clipvil.compare.axes import padded
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Interval
 from clipvil.compare.tables import difference_cells, figures, name_of, responsive, table, th
-from clipvil.protocol.results import Cost, Gain, Report, ScoreRow, TaskRow
-from clipvil.protocol.wording import points, ratio
+from clipvil.protocol.results import Cost, Drop, Ratio, Report, ScoreRow, TaskRow
 
 WIDE, NARROW = 928, 340
+MOST_DRAWN = 2
+"""Test splits that have room for drawings beside their figures."""
 _DASH = "\u2013"
 
 
@@ -92,14 +93,15 @@ def score_tables(report: Report, task: TaskRow) -> Html:
     colours, shown = palette(report), []
     for condition in report.conditions_of(task.name):
         kinds = _columns(report, task, condition)
-        head = [th("Method"), *(th(split, colspan=2, class_="split") for split in task.splits)]
+        drawn = len(task.splits) <= MOST_DRAWN
+        head = [th("Method"), *(th(split, colspan=1 + drawn, class_="split") for split in task.splits)]
         head += [th(kind, class_="num") for kind in kinds]
         body = []
         for method in report.methods_of(task.name, condition):
             cells = [el("th", name_of(colours[method]), scope="row")]
             for split in task.splits:
                 row = report.score(task.name, condition, method, split)
-                cells += _score_cells(row, split, colours[method], domain)
+                cells += _score_cells(row, split, colours[method], domain)[0 if drawn or row is None else 1 :]
             first = report.score(task.name, condition, method, task.splits[0])
             cells += [_kind_cell(first, kind) for kind in kinds]
             body.append(el("tr", *cells))
@@ -154,14 +156,19 @@ def gain_tables(report: Report, task: TaskRow) -> Html | None:
     domain = padded([bound for gain in gains for bound in (gain.low, gain.high, 0.0)], share=0.03)
     colours, shown = palette(report), []
     for condition in report.conditions_of(task.name):
-        head = [th("Method"), *(th(split, colspan=3, class_="split") for split in task.splits)]
+        drawn = len(task.splits) <= MOST_DRAWN
+        head = [th("Method"), *(th(split, colspan=2 + drawn, class_="split") for split in task.splits)]
         body = []
         for method in report.methods_of(task.name, condition):
             found = [report.gain(task.name, condition, method, split) for split in task.splits]
             if any(found):
                 cells = [el("th", name_of(colours[method]), scope="row")]
                 for split, gain in zip(task.splits, found, strict=True):
-                    cells += [*difference_cells(split, gain, colours[method], domain), _relative(gain)]
+                    pair = difference_cells(split, gain, colours[method], domain)
+                    cells += [
+                        *pair[0 if drawn or gain is None else 1 :],
+                        _change(gain.relative if gain else None, "relative", " %"),
+                    ]
                 body.append(el("tr", *cells))
         if body:
             caption = join(
@@ -171,19 +178,6 @@ def gain_tables(report: Report, task: TaskRow) -> Html | None:
             )
             shown.append(table(caption, head, body, "differences"))
     return join(*shown)
-
-
-def _relative(gain: Gain | None) -> Html:
-    if gain is None or gain.relative is None:
-        return el("td", _DASH, class_="num", data_label="relative")
-    bounds = (
-        el("small", numbers.bounds(gain.relative.low, gain.relative.high))
-        if gain.relative.low is not None and gain.relative.high is not None
-        else None
-    )
-    weak = "" if gain.significant else " weak"
-    value = el("b", f"{numbers.signed(gain.relative.value)} %")
-    return el("td", value, bounds, class_=f"num{weak}", data_label="relative")
 
 
 def drop_table(report: Report, task: TaskRow) -> Html | None:
@@ -200,14 +194,25 @@ def drop_table(report: Report, task: TaskRow) -> Html | None:
             cells = [el("th", name_of(colours[method]), scope="row"), el("td", condition, class_="num")]
             for split in task.shifted:
                 drop = report.drop(task.name, condition, method, split)
-                said = (points(drop), ratio(drop.relative)) if drop else (_DASH, _DASH)
-                cells += [el("td", text, class_="num", data_label=split) for text in said]
+                cells += [_change(drop, split, ""), _change(drop.relative if drop else None, split, " %")]
             body.append(el("tr", *cells))
     caption = join(
         el("strong", "Drops. "),
-        f"From {task.splits[0]} to the shifted split, with the 95 % interval; pictures of both are redrawn at once.",
+        f"From {task.splits[0]} to the shifted split, with the 95 % interval (grey: it holds zero); pictures of both "
+        "are redrawn at once. Less than nothing lost is gained.",
     )
     return table(caption, head, body, "costs")
+
+
+def _change(item: Drop | Ratio | None, label: str, unit: str) -> Html:
+    """A value with its sign, its interval below it; grey where that holds zero."""
+    if item is None:
+        return el("td", _DASH, class_="num", data_label=label)
+    value = el("b", numbers.signed(item.value) + unit)
+    if item.low is None or item.high is None:
+        return el("td", value, class_="num", data_label=label)
+    weak = "" if item.low > 0 or item.high < 0 else " weak"
+    return el("td", value, el("small", numbers.bounds(item.low, item.high)), class_=f"num{weak}", data_label=label)
 
 
 def cost_table(report: Report, task: TaskRow) -> Html | None:

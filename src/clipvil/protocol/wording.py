@@ -82,16 +82,18 @@ def finding(report: Report, task: str) -> str:
     sizes = {one.name: one.pictures.get(task, 0) for one in report.conditions}
     least = min(conditions, key=lambda name: sizes[name])
     split = next(row.splits[0] for row in report.tasks if row.name == task)
-    said = [_clause(gain) for name in report.methods_of(task, least) if (gain := report.gain(task, least, name, split))]
+    gains = [gain for name in report.methods_of(task, least) if (gain := report.gain(task, least, name, split))]
     base = report.score(task, least, report.reference, split)
     if base is None:
         return f"{task}, {least}: {report.reference} has not finished"
-    start = f"{task}, {sizes[least]} pictures: {report.reference} {wording.score(base.mean.value)}"
-    return f"{start}; {', '.join(said)}." if said else f"{start}."
-
-
-def _clause(gain: Gain) -> str:
-    return f"{gain.method} {points(gain)}" + ("" if gain.significant else " (could be chance)")
+    above = [f"{gain.method} {points(gain)}" for gain in gains if gain.low > 0]
+    below = [f"{gain.method} {points(gain)}" for gain in gains if gain.high < 0]
+    between = [gain.method for gain in gains if not gain.significant]
+    said = [f"{report.reference} {wording.score(base.mean.value)}"]
+    said += [f"better: {listed(above)}"] if above else []
+    said += [f"worse: {listed(below)}"] if below else []
+    said += [f"not told apart from it: {listed(between)}"] if between else []
+    return f"{task}, {sizes[least]:,} pictures: {'; '.join(said)}."
 
 
 def listed(names: Sequence[str]) -> str:
