@@ -3,7 +3,8 @@
     python benchmarks/distillation.py [--recipe mini/entailment-clip-vil-p] [--steps 30] [--repeat 5] [--out FILE]
 
 Both alternatives are real steps of the training loop (batch put together, forward and backward pass, clipping, update)
-of the same recipe in one process, timed in turn; of each the fastest repeat is compared. `cache` compares the teachers'
+of the same recipe in one process, timed in turn, in processor time (one thread, so that a busy machine counts less); of each the fastest
+repeat is compared. `cache` compares the teachers'
 first pass over all training pictures and texts with encoding each picture and each distinct text once.
 """
 
@@ -61,11 +62,11 @@ class Steps:
         )
 
     def run(self, steps: int) -> float:
-        """Seconds for so many steps."""
-        start, position = time.perf_counter(), self.loop.position
+        """Seconds of processor time for so many steps, which are computed in this thread alone."""
+        start, position = time.process_time(), self.loop.position
         for _ in range(steps):
             self.loop._step([self.loop.dataset[position.step]])
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 def step_cost(
