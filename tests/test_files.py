@@ -4,10 +4,12 @@ import json
 import resource
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from clipvil.files import atomic_write, atomic_write_json
+from clipvil.files import atomic_write, atomic_write_json, taking_turns
 
 
 def test_a_failed_block_leaves_the_old_file_and_no_temporary(tmp_path):
@@ -56,3 +58,29 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_those_that_take_turns_never_hold_the_lock_together_and_leave_nothing(tmp_path: Path) -> None:
+    """Threads stand for processes: each opens the file by itself, and locks belong to what was opened."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        for _ in range(20):
+            with taking_turns(tmp_path / "deep" / ".lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 80
+    assert list((tmp_path / "deep").iterdir()) == []
+    with pytest.raises(KeyError), taking_turns(tmp_path / "deep" / ".lock"):
+        raise KeyError
+    with pytest.raises(FileNotFoundError), taking_turns(tmp_path / "deep" / ".lock"):
+        (tmp_path / "nothing").read_text()
+    assert list((tmp_path / "deep").iterdir()) == []
