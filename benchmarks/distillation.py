@@ -3,9 +3,9 @@
     python benchmarks/distillation.py [--recipe mini/entailment-clip-vil-p] [--steps 30] [--repeat 5] [--out FILE]
 
 Both alternatives are real steps of the training loop (batch put together, forward and backward pass, clipping, update)
-of the same recipe in one process, timed in turn, in processor time (one thread, so that a busy machine counts less); of
-each the fastest repeat is compared. `cache` compares the teachers' first pass over all training pictures and texts with
-encoding each picture and each distinct text once.
+of the same recipe in one process. They are timed in turn, in processor time (one thread, so that a busy machine counts
+less), and of each the fastest repeat is compared. `cache` compares the teachers' first pass over all training pictures
+and texts with encoding each picture and each distinct text once.
 """
 
 from __future__ import annotations
