@@ -24,6 +24,7 @@ from clipvil.version import __version__
 _COMMANDS = (
     "compare",
     "protocol",
+    "splits",
     "extract",
     "features",
     "train",

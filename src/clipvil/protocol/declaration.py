@@ -25,13 +25,15 @@ class _Section(BaseModel):
 class Condition(_Section):
     """How many pictures are trained on: `pictures`, or a `share` of those there are, or all of them.
 
-    `overrides` change the recipes of all tasks under this condition: the budget of steps above all.
+    `overrides` change the recipes of all tasks under this condition, the budget of steps above all, and
+    `task_overrides` those of single tasks on top of that.
     """
 
     name: str = ""
     pictures: int | None = Field(default=None, gt=0)
     share: float | None = Field(default=None, gt=0, lt=1)
     overrides: tuple[str, ...] = ()
+    task_overrides: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_size(self) -> Condition:
@@ -183,6 +185,7 @@ class Declaration(_Section):
         asked += [("condition", name) for method in self.methods for name in method.conditions or ()]
         asked += [("method", name) for task in self.tasks for name in task.methods or ()]
         asked += [("task", name) for method in self.methods for name in method.tasks or ()]
+        asked += [("task", name) for condition in self.conditions for name in condition.task_overrides]
         unknown = next(((what, name) for what, name in asked if name not in axes[what]), None)
         if unknown is not None:
             raise ValueError(f"there is no {unknown[0]} '{unknown[1]}'; there are {', '.join(axes[unknown[0]])}")

@@ -149,6 +149,7 @@ def _entry(
     task: ProtocolTask, condition: Condition, method: Method, declaration: Declaration, corpus: Corpus, out: Path
 ) -> TaskEntry:
     changes = [*task.overrides, f"data={json.dumps(dict(corpus.data))}", *condition.overrides]
+    changes += condition.task_overrides.get(task.title, ())
     if method.kind == PROBE:
         changes += _probe(task, declaration)
     if method.distils:
