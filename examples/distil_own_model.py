@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class Student(nn.Module):
         self.words = nn.Embedding(words, WIDTH, padding_idx=0)
         self.reader = nn.GRU(WIDTH, WIDTH, batch_first=True)
         sizes = (3, 16, 32, WIDTH)
-        layers = [(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU()) for a, b in pairwise(sizes)]
         self.eye = nn.Sequential(*(part for layer in layers for part in layer), nn.AdaptiveAvgPool2d(4))
         self.join = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU())
         self.answer = nn.Linear(WIDTH, labels)

@@ -4,11 +4,12 @@ import json
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from clipvil.files import atomic_write, atomic_write_json
+from clipvil.files import atomic_write, atomic_write_json, taking_turns
 
 
 def test_a_failed_block_leaves_the_old_file_and_no_temporary(tmp_path):
@@ -59,16 +60,27 @@ def test_permissions_follow_the_umask(tmp_path):
     assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_processes_take_turns_and_leave_nothing_behind(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from clipvil.files import taking_turns\n"
-        "for _ in range(20):\n"
-        "    with taking_turns(sys.argv[1]):\n"
-        "        path = Path(sys.argv[2]); number = int(path.read_text()); time.sleep(0.001)\n"
-        "        path.write_text(str(number + 1))\n"
-    )
-    (tmp_path / "number").write_text("0")
-    call = [sys.executable, "-c", code, str(tmp_path / ".lock"), str(tmp_path / "number")]
-    workers = [subprocess.Popen(call) for _ in range(3)]
-    assert [worker.wait() for worker in workers] == [0, 0, 0]
-    assert (tmp_path / "number").read_text() == "60" and not (tmp_path / ".lock").exists()
+def test_those_that_take_turns_never_hold_the_lock_together_and_leave_nothing(tmp_path: Path) -> None:
+    """Threads stand for processes: each opens the file by itself, and locks belong to what was opened."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        for _ in range(20):
+            with taking_turns(tmp_path / "deep" / ".lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 80
+    assert list((tmp_path / "deep").iterdir()) == []
+    with pytest.raises(KeyError), taking_turns(tmp_path / "deep" / ".lock"):
+        raise KeyError
+    with pytest.raises(FileNotFoundError), taking_turns(tmp_path / "deep" / ".lock"):
+        (tmp_path / "nothing").read_text()
+    assert list((tmp_path / "deep").iterdir()) == []

@@ -53,9 +53,10 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def taking_turns(path: str | Path) -> Iterator[None]:
-    """Hold the lock file at `path`, waiting for whoever has it. It is removed afterwards.
+    """Hold the lock file at `path`, waiting for whoever has it; it is gone afterwards.
 
-    The lock ends with the process, however it ends; a file that one left behind is in nobody's way.
+    The lock ends with the process, however it ends; the file of a killed one is used again. Where the file system has
+    no locks nobody waits.
     """
     import fcntl
 
@@ -63,15 +64,22 @@ def taking_turns(path: str | Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever held it before may have removed the file: then this is the lock of a file that nobody finds.
-            if not path.exists() or not os.path.samestat(os.fstat(handle.fileno()), path.stat()):
-                continue
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _is_still(handle, path):
+                continue  # whoever had it removed the file while this process waited
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _is_still(handle: IO[Any], path: Path) -> bool:
+    try:
+        return os.fstat(handle.fileno()).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def atomic_write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:

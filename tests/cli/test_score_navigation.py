@@ -94,10 +94,20 @@ def test_missing_and_double_ids_are_named(tmp_path: Path, capsys: pytest.Capture
 
 def test_an_unknown_scan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path, _rows(), [{**row, "scan": "barn"} for row in EPISODES]) == 1
-    assert "episode 1_0: " in (said := capsys.readouterr().err) and "no graph of the scan 'barn'" in said
+    assert (
+        "episodes.json, row 1, field 'scan': " in (said := capsys.readouterr().err)
+        and "no graph of the scan 'barn'" in said
+    )
     assert _run(tmp_path, _rows(), EPISODES, "--spl", "wrong") == 2
 
 
 def test_an_instruction_with_no_words_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path, _rows(), [{**EPISODES[0], "instructions": ["Go.", " ..."]}]) == 1
     assert "row 1, field 'instructions': an instruction with no words" in capsys.readouterr().err
+
+
+def test_a_test_set_without_goals_is_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    starts = [{**row, "path": row["path"][:1]} for row in EPISODES]  # type: ignore[index]
+    assert _run(tmp_path, _rows(), starts, "--json", str(tmp_path / "out.json")) == 1
+    assert "hold the start alone, as those of test sets do" in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()

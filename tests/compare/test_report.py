@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from clipvil.compare import sections
 from clipvil.compare.report import render, write_report
 from clipvil.compare.results import Cell, Costs, Results
+from clipvil.compare.table import render_table
 from tests.compare.builder import SCORES, build
 
 HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'`--> $style {out} \u202e"
@@ -143,3 +145,34 @@ def test_the_report_replaces_the_old_one_whole(tmp_path: Path) -> None:
     write_report(build(), tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render(build())
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_metrics_that_have_no_room_stand_in_a_table_of_their_own() -> None:
+    """On a page of 1200 pixels nothing lies beyond the edge of its box; the numbers were measured in a browser."""
+    results = build({"mini/contrastive": (71.3, 58.9), "mini/annotated": (67.1, 57.8)})
+    task = results.tasks[0]
+    for row in results.rows:
+        row.breakdowns = {"metric": dict.fromkeys(("OSR", "SPL", "nDTW", "sDTW", "CLS"), row.mean)}
+    results.tasks = [task.model_copy(update={"metric": "success rate"})]
+    html = str(sections.score_table(results, results.tasks[0]))
+    scores, beside = html.split("<table")[1:]
+    assert 'scope="col" class="num"' not in scores
+    assert all(name in beside for name in ("OSR", "SPL", "nDTW", "sDTW", "CLS"))
+    assert "Success rate, per cent" in scores and "bootstrap over paths" in scores
+    # With one split they have room beside the score.
+    results.tasks[0].splits = ["test"]
+    assert str(sections.score_table(results, results.tasks[0])).count("<table") == 1
+
+
+def test_an_encoder_without_a_score_is_said_to_be_unfinished_or_failed() -> None:
+    results = build()
+    gone = {"mini/random": "pending", "question-only": "failed"}
+    results.rows = [row for row in results.rows if row.encoder not in gone]
+    for cell in results.cells:
+        if cell.encoder in gone:
+            cell.status = gone[cell.encoder]  # type: ignore[assignment]
+    html = str(sections.score_table(results, results.tasks[0]))
+    for label, said in (("mini/random", "not finished"), ("question-only", "failed")):
+        row = next(part for part in html.split("<tr") if f">{label}<" in part or f"{label}</span>" in part)
+        assert f">{said}</td>" in row
+        assert re.search(rf"{label} +.*{said}", render_table(results))

@@ -13,12 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from clipvil.compare.matrix import compare
 from clipvil.compare.order import Order
-from clipvil.compare.plan import Plan, make_plan
+from clipvil.compare.plan import Plan, _with_overrides, make_plan
 from clipvil.compare.report import render
 from clipvil.compare.results import Results
-from clipvil.compare.suite import merge
+from clipvil.compare.suite import Suite, merge
 from clipvil.errors import CheckpointError, RecipeError
 from clipvil.training.checkpoint import Checkpoints, sha256
+from clipvil.training.initial import initial_recipe
+from clipvil.training.recipe import Recipe
 from clipvil.training.run import train
 from tests.compare.corpus import write_corpus, write_recipe
 
@@ -219,6 +221,23 @@ def test_a_finished_cell_needs_no_run_to_start_from(recipes: dict[str, Any], tmp
     compare(**call)
     shutil.rmtree(tmp_path / "initial")
     assert compare(**call).complete and not (tmp_path / "initial").exists()
+
+
+def test_a_chain_of_runs_is_trained_on_the_corpus_of_the_suite() -> None:
+    suite = Suite.load("mini-backtranslation")
+    assert suite.data is not None
+    chain = [_with_overrides(Recipe.from_file("mini/navigation-backtranslation"), suite)]
+    while (before := initial_recipe(chain[-1])) is not None:
+        chain.append(before)
+    assert [recipe.task for recipe in chain] == ["navigation", "navigation_speaker", "navigation"]
+    assert [recipe.data for recipe in chain[1:]] == [suite.data, suite.data]
+
+
+def test_a_corpus_of_another_format_stays_with_the_recipe_to_start_from() -> None:
+    data = {"format": "custom", "questions": "mine.csv"}
+    suite = Suite.from_values({"encoders": ["mini/random"], "tasks": ["mini/vqa-clip-vil-p"], "data": data})
+    before = initial_recipe(_with_overrides(Recipe.from_file("mini/vqa-clip-vil-p"), suite))
+    assert before is not None and before.data == Recipe.from_file("mini/pretrain").data
 
 
 def test_what_cannot_start_is_refused_before_anything_is_computed(recipes: dict[str, Any], tmp_path: Path) -> None:

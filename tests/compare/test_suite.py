@@ -33,6 +33,10 @@ def test_a_file_may_give_options_a_label_and_a_number_of_seeds(tmp_path: Path) -
         ("encoders: [a]\nseeds: [1, 1]", "the seed 1 comes twice"),
         ("encoders: [a]\nseeds: [-1]", "a seed is negative"),
         ("encoders: [a]\nreference: c", "the reference 'c' is none of a, question-only"),
+        (
+            "encoders: [a]\ntasks: [{recipe: x, minus: [y]}, y]",
+            "the task x is held against 'y', which is no task before it",
+        ),
         ("- a", "must be a mapping"),
         ("encoders: [", "not valid YAML"),
     ],

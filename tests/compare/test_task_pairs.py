@@ -106,6 +106,21 @@ def test_tasks_on_other_records_or_metrics_are_not_held_against_each_other(world
     assert TaskPairs().differences(plan.tasks, labels, runs) == []
 
 
+def test_a_task_says_what_it_is_held_against(world: dict[str, Any]) -> None:
+    call = world["call"]
+    runs = {
+        (c.encoder, c.task): {0: read_run(world["out"] / c.path)}
+        for c in world["results"].cells
+        if c.seed == 0 and c.encoder == "mini/random"
+    }
+    first, second = call["tasks"]
+    for minus, count in ((None, 2), ([first], 2), ([], 0)):
+        tasks = [{"recipe": first}, {"recipe": second, "minus": minus}]
+        suite = Suite.from_values({"encoders": call["encoders"], "tasks": tasks, "data": call["data"]})
+        plan = make_plan(suite, world["out"])
+        assert len(TaskPairs().differences(plan.tasks, ["mini/random"], runs)) == count
+
+
 def test_the_packaged_suite_holds_both_models() -> None:
     assert [task.recipe for task in Suite.load("mini").tasks[:2]] == ["mini/vqa", "mini/vqa-mcan"]
 

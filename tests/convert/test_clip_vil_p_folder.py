@@ -17,9 +17,9 @@ from clipvil.convert.folder import convert
 from clipvil.convert.registry import list_sources
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, ClipvilError, DataError, UsageError
-from clipvil.images.normalise import normalise
 from clipvil.images.resize import policy
 from clipvil.models.grid_trunk import GridTrunk
+from clipvil.models.picture_model import PictureModel
 from clipvil.records import Question
 from clipvil.tasks.base import InitialRun, continue_from
 from clipvil.tasks.pretraining_losses import counted_terms
@@ -77,15 +77,14 @@ def test_a_pretrained_folder_gives_every_recorded_output(tmp_path: Path) -> None
     out = convert_recorded(tmp_path, "pretrain")
     model, encoder, words = load_clip_vil_p(out)
     assert words is not None and len(words) == 200
-    model.trunk = GridTrunk(encoder)
-    model.eval()
+    whole = PictureModel(GridTrunk(encoder), model, encoder.preprocess).eval()
     for name in PRETRAIN_CASES:
         given = case("pretrain_cases", name)
         with torch.no_grad():
             found = model(
                 given["input_ids"],
                 given["attention_mask"],
-                pixels=recorded("pixels")[PIXELS.get(name, name)],
+                *whole.grids(recorded("pixels")[PIXELS.get(name, name)]),
                 segments=given["segment_ids"],
                 chosen=given.get("sampled_index"),
             )
@@ -107,8 +106,7 @@ def test_a_pretrained_folder_gives_every_recorded_output(tmp_path: Path) -> None
 def test_a_fine_tuned_folder_answers_as_recorded(tmp_path: Path) -> None:
     out = convert_recorded(tmp_path, "vqa")
     model, encoder, words = load_clip_vil_p(out)
-    model.trunk = GridTrunk(encoder)
-    model.eval()
+    whole = PictureModel(GridTrunk(encoder), model, encoder.preprocess).eval()
     sentences = json.loads(shared("fixtures", FOLDER, "manifest.json").read_text())["cases"]["vqa"]
     for name in ("landscape", "portrait"):
         given = case("vqa_cases", name)
@@ -116,7 +114,7 @@ def test_a_fine_tuned_folder_answers_as_recorded(tmp_path: Path) -> None:
         tokens, mask = words.encode_batch(sentences[name]["sentences"])
         assert torch.equal(tokens, given["input_ids"]) and torch.equal(mask.long(), given["attention_mask"])
         with torch.no_grad():
-            found = model(tokens, mask, pixels=recorded("pixels")[name])
+            found = model(tokens, mask, *whole.grids(recorded("pixels")[name]))
         assert torch.allclose(found.logits, given["logits"], atol=2e-5)
         loss = answer_loss(found.logits, given["soft_targets"], 500.0)
         assert loss.item() == pytest.approx(given["loss_bce_times_500"].item(), rel=1e-5)
@@ -157,12 +155,12 @@ def test_the_folder_is_asked_as_a_run_is(tmp_path: Path, capsys: pytest.CaptureF
     picture = record.pictures[record.records[0].image_id]
     said = dict(clipvil.load(out).answer(picture, "what color is the cat?", top=10))
     model, encoder, pieces = load_clip_vil_p(out)
-    model.trunk = GridTrunk(encoder).eval()
+    whole = PictureModel(GridTrunk(encoder), model, encoder.preprocess).eval()
     resized = policy("clipvil-pretrain:short=96,long=160").apply(open_picture(picture), encoder.preprocess, 32)
     assert pieces is not None
     with torch.no_grad():
-        pixels = normalise(resized.pixels[None], encoder.preprocess)
-        logits = model.eval()(*pieces.encode_batch(["what color is the cat?"]), pixels=pixels).logits
+        grids = whole.grids(resized.pixels[None])
+        logits = model(*pieces.encode_batch(["what color is the cat?"]), *grids).logits
     expected = logits[0, 1:].softmax(dim=0)  # the empty answer, first of the published table, is never given
     assert len(said) == 10
     for place, share in enumerate(expected.tolist()):
@@ -175,10 +173,11 @@ def test_a_table_that_begins_with_an_answer_keeps_it(tmp_path: Path) -> None:
     """GQA's table has no empty answer: a row that is never given is put in front."""
     out = convert_recorded(tmp_path, "vqa", first="yes")
     model, encoder, _ = load_clip_vil_p(out)
-    model.trunk = GridTrunk(encoder).eval()
+    whole = PictureModel(GridTrunk(encoder), model, encoder.preprocess).eval()
     given = case("vqa_cases", "landscape")
     with torch.no_grad():
-        logits = model(given["input_ids"], given["attention_mask"], pixels=recorded("pixels")["landscape"]).logits
+        grids = whole.grids(recorded("pixels")["landscape"])
+        logits = model(given["input_ids"], given["attention_mask"], *grids).logits
     assert torch.allclose(logits[:, 1:], given["logits"], atol=2e-5)
     assert json.loads((out / "assets.json").read_text())["task"]["answers"]["answers"][0] == "yes"
 

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clipvil.convert import envdrop as source
+from clipvil.convert import envdrop_speaker as speaker_source
 from clipvil.convert.folder import convert
 from clipvil.errors import CheckpointError, DataError, UsageError
-from clipvil.models import envdrop
+from clipvil.models import envdrop, envdrop_speaker
 from clipvil.models.navigator import Navigator
 from clipvil.text.instructions import InstructionVocabulary
 from clipvil.training.run import restore
@@ -61,3 +62,24 @@ def test_wrong_vocabularies_and_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save({"encoder": {"state_dict": {"embedding.weight": torch.zeros(2, 2)}}}, tmp_path / "part.pth")
     with pytest.raises(CheckpointError, match="not a follower of EnvDrop"):
         convert(tmp_path / "part.pth", "envdrop", tmp_path / "c", recipe=chosen)
+
+
+def test_a_released_speaker_becomes_a_run_that_knows_how_wide_its_views_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Navigator(None, envdrop_speaker.build({"preset": "published", **SIZES}, words=9, visual=5))
+    parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
+    for name, tensor in model.state_dict().items():
+        part, _, rest = speaker_source.source_name(name).partition(".")
+        parts[part][rest] = tensor
+    parts["decoder"]["baseline_projection.0.weight"] = torch.zeros(2, 2)
+    torch.save({part: {"state_dict": state} for part, state in parts.items()}, tmp_path / "best.pth")
+    words = tmp_path / "vocab.txt"
+    InstructionVocabulary(["go", "north", "south", "west", "east"]).save(words)
+    chosen = recipe({"format": "r2r"}, task="navigation_speaker").model_copy(update={"model": {"angle_size": 8}})
+    found = convert(tmp_path / "best.pth", "envdrop-speaker", tmp_path / "run", recipe=chosen, words=words)
+    assert found.complete and len(found.dropped) == 1
+    task, restored, _ = restore(tmp_path / "run", chosen.model_copy(update={"model": found.settings}))
+    assert task.name == "navigation_speaker" and isinstance(restored, Navigator)
+    assert restored.speaker is not None and restored.speaker.visual == 5
+    for name, tensor in restored.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])

@@ -42,6 +42,12 @@ def test_words_of_parse_trees_are_kept(tmp_path: Path) -> None:
     assert read_rxr(tmp_path / "a.jsonl")[0].extra == {"words": "उत्तर की ओर"}
 
 
+def test_english_trees_are_passed_over_as_published(tmp_path: Path) -> None:
+    row = {**rxr_rows()[0], "parse_tree_origin": [{"1": {"word": "Go"}, "2": {"word": "north."}}]}
+    (tmp_path / "a.jsonl").write_text(lines([row]), encoding="utf-8")
+    assert read_rxr(tmp_path / "a.jsonl")[0].extra == {}
+
+
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     path = write_gz(tmp_path / "a.jsonl.gz", lines(rxr_rows()))
     path.write_bytes(path.read_bytes()[:-20])

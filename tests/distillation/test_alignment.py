@@ -41,7 +41,7 @@ def test_chunks_leave_out_nothing_but_blanks(text: str) -> None:
 @pytest.mark.parametrize("text", SENTENCES)
 def test_every_word_finds_exactly_its_own_pieces(text: str) -> None:
     words = WordPiece.build(["person cafe is don t she n i ve zu rich tower"])
-    places = words.places(text, 64)
+    places = words.offsets(text, 64)
     pieces = ["[CLS]", *words.tokenize(text), "[SEP]"]
     assert len(places) == len(pieces)
     spans = word_spans(text)
@@ -55,14 +55,14 @@ def test_every_word_finds_exactly_its_own_pieces(text: str) -> None:
 def test_a_tag_is_its_name_and_not_its_brackets() -> None:
     words = WordPiece.build(["[ person 1 ]"])
     text = "[person1] ran"
-    ranges = tokens_of_words(word_spans(text), words.places(text, 20))
+    ranges = tokens_of_words(word_spans(text), words.offsets(text, 20))
     pieces = ["[CLS]", *words.tokenize(text), "[SEP]"]
     assert pieces[slice(*ranges[0])] == ["person", "##1"]
 
 
 def test_words_behind_a_cut_have_no_pieces() -> None:
     words = WordPiece.build(["one two three"])
-    ranges = tokens_of_words(word_spans("one two three"), words.places("one two three", 4))
+    ranges = tokens_of_words(word_spans("one two three"), words.offsets("one two three", 4))
     assert ranges == [(1, 2), (2, 3), (0, 0)]
 
 

@@ -129,18 +129,19 @@ def test_distillation_brings_the_student_nearer_and_a_shuffled_teacher_does_not(
     def trained(steps: int, **values: Any) -> float:
         terms, targets = {"global": 0, "text": 0, "vision": 1}, {"standardise": True}
         values["selection"] = {"policy": "all"}
-        bench = Bench(records(96), terms=terms, targets=targets, confidence="constant", seed=5, **values)
+        bench = Bench(records(144), terms=terms, targets=targets, confidence="constant", seed=5, **values)
         optimiser = torch.optim.Adam([*bench.model.parameters(), *bench.distiller.parameters()], lr=3e-3)
         for step in range(steps):
             optimiser.zero_grad()
-            bench.losses([(step * 24 + place) % 96 for place in range(24)])[1].backward()
+            bench.losses([(step * 24 + place) % 120 for place in range(24)])[1].backward()
             optimiser.step()
+        # On examples that were not trained on: what is without rule can be learnt by heart.
         with torch.no_grad():
-            return bench.losses(range(96))[1].item()
+            return bench.losses(range(120, 144))[1].item()
 
     start, right, wrong = trained(0), trained(40), trained(40, shuffled=True)
     assert right < start - 0.3
-    assert right < wrong - 0.2
+    assert right < wrong - 0.3
 
 
 def test_the_shuffled_control_gives_each_lesson_another_ones_teacher() -> None:

@@ -135,3 +135,27 @@ def test_views_extracted_one_by_one_are_put_together(tmp_path: Path) -> None:
     for name, view in (("sw", 0), ("far", 35), ("ne", 17)):
         (expected,) = store.pooled([f"house_{name}_{view:02d}"])
         assert np.allclose(features.values[world.find("house", name), view], expected.numpy())
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_folder_of_drawn_views_is_extracted_and_read(tmp_path: Path, suffix: str) -> None:
+    from PIL import Image
+
+    from clipvil.cli.main import main
+
+    world, folder = World(square(tmp_path / "graphs")), tmp_path / "views"
+    folder.mkdir()
+    generator = np.random.default_rng(3)
+    for name in INSIDE:
+        for view in range(36):
+            picture = Image.fromarray(generator.integers(0, 255, (8, 8, 3), np.uint8))
+            picture.save(folder / f"house_{name}_{view:02d}.{suffix}")
+    out = tmp_path / "store"
+    assert (
+        main(["extract", str(folder), "--out", str(out), "--encoder", "mini/contrastive", "--precision", "fp32"]) == 0
+    )
+    store = Store.open(out)
+    features = PanoramaFeatures.from_store(store, world)
+    expected = store.pooled([f"house_ne_17.{suffix}"])
+    assert expected is not None
+    assert np.allclose(features.values[world.find("house", "ne"), 17], expected[0].numpy())

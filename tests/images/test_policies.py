@@ -38,7 +38,7 @@ def test_a_policy_is_its_name_and_survives_pickling(name: str) -> None:
 def test_names_are_made_canonical() -> None:
     assert policy("native:long=96,short=48").name == "native:short=48,long=96"
     assert policy("clipvil-pretrain:short=384,long=640").name == "clipvil-pretrain"
-    assert {name.partition(":")[0] for name in NAMES} == {name.partition(":")[0] for name in ALL}
+    assert {name.partition(":")[0] for name in NAMES} == {"bgr", *(name.partition(":")[0] for name in ALL)}
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,16 @@ def test_the_box_maps_canvas_pixels_back_to_the_picture() -> None:
         top, left, height, width = resized.box
         assert abs((row - top) * 200 / height - 102) < 1.5
         assert abs((column - left) * 120 / width - 72) < 1.5
+
+
+def test_red_and_blue_are_swapped_before_all_else() -> None:
+    picture = Image.new("RGB", (40, 30), (10, 20, 30))
+    preprocess = Preprocess((0.5,) * 3, (0.5,) * 3, "bicubic", (24, 24))
+    swapped, plain = policy("bgr:square"), policy("square")
+    found, expected = (one.apply(picture, preprocess, 8) for one in (swapped, plain))
+    assert swapped.name == "bgr:square" and policy(swapped.name) == swapped
+    assert found.pixels[:, 0, 0].tolist() == [30, 20, 10]
+    assert found.pixels.flip(0).equal(expected.pixels) and found.box == expected.box
+    for name in ("bgr:bgr:square", "bgr:", "bgr"):
+        with pytest.raises(UsageError):
+            policy(name)

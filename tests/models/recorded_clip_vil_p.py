@@ -14,8 +14,8 @@ from clipvil.convert.clip_vil_p import ClipVilPSource
 from clipvil.convert.clip_vil_p_encoder import write_encoder
 from clipvil.convert.clip_vil_p_folder import Released, take
 from clipvil.encoders.registry import create_encoder
-from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.grid_trunk import GridTrunk
+from clipvil.models.picture_model import PictureModel
 from tests.shared import shared
 
 FOLDER = "clipvil_p"
@@ -40,23 +40,23 @@ def released(which: str, **options: object) -> Released:
     return take(state(which), {"heads": 4, **options})
 
 
-def with_trunk(
-    which: str, *, norm: str = "frozen", checkpointing: bool = False
-) -> tuple[ClipVilPModel, ClipVilPSource]:
-    """The recorded model with its own encoder as trunk, and what gives its parameters their published names."""
+def with_trunk(which: str, *, norm: str = "frozen", checkpointing: bool = False) -> tuple[PictureModel, ClipVilPSource]:
+    """The recorded model with its own encoder as trunk, as training has it, and what gives its parameters their
+
+    published names.
+    """
     found = released(which)
-    model = found.model()
     with TemporaryDirectory() as folder:
         encoder = create_encoder(write_encoder(Path(folder), found.sizes, found.encoder))
-    model.trunk = GridTrunk(encoder, norm=norm, checkpointing=checkpointing)  # type: ignore[arg-type]
-    return model, found.kind
+    trunk = GridTrunk(encoder, norm=norm, checkpointing=checkpointing)  # type: ignore[arg-type]
+    return PictureModel(trunk, found.model(), encoder.preprocess), found.kind
 
 
 def published_name(kind: ClipVilPSource, name: str) -> str:
     """What the original calls a parameter or buffer of the model with its trunk."""
     if name.startswith("trunk."):
         return f"module.{kind.body}encoder.visual_model." + name.removeprefix("trunk.module.")
-    return "module." + kind.source_name(name)
+    return "module." + kind.source_name(name.removeprefix("head."))
 
 
 def case(file: str, name: str) -> dict[str, Tensor]:

@@ -53,12 +53,13 @@ def test_the_head_and_its_logits_are_the_recorded_ones() -> None:
     assert all(tensor is not old[key] for key, tensor in new.items())
 
     model, _ = with_trunk("pretrain")
-    head = model.heads["answers"]
+    head = model.head.heads["answers"]
     head.out = torch.nn.Linear(head.out.in_features, len(plan.rows))
     head.load_state_dict(new)
     given = case("vqa_cases", "landscape")
     with torch.no_grad():
-        out = model.eval()(given["input_ids"], given["attention_mask"], pixels=recorded("pixels")["landscape"])
+        grids = model.eval().grids(recorded("pixels")["landscape"])
+        out = model.head(given["input_ids"], given["attention_mask"], *grids)
     assert torch.allclose(out.logits, expected["landscape_logits"], atol=2e-5)
 
 

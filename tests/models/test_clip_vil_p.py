@@ -48,10 +48,10 @@ def test_pretraining_outputs_are_the_recorded_ones(name: str) -> None:
     model, _ = with_trunk("pretrain")
     expected = case("pretrain_cases", name)
     with torch.no_grad():
-        found = model.eval()(
+        found = model.eval().head(
             expected["input_ids"],
             expected["attention_mask"],
-            pixels=recorded("pixels")[PIXELS.get(name, name)],
+            *model.grids(recorded("pixels")[PIXELS.get(name, name)]),
             segments=expected["segment_ids"],
             chosen=expected.get("sampled_index"),
         )
@@ -66,16 +66,16 @@ def test_pretraining_outputs_are_the_recorded_ones(name: str) -> None:
 def test_inner_steps_are_the_recorded_ones(name: str) -> None:
     model, _ = with_trunk("pretrain")
     expected, seen = case("pretrain_cases", name), []
-    for block in model.body.blocks:
+    body = model.head.body
+    for block in body.blocks:
         block.register_forward_hook(lambda _m, _i, out: seen.append(out))
-    assert model.trunk is not None
     with torch.no_grad():
         model.eval()
-        cells, mask, shapes = model.trunk(recorded("pixels")[name])
-        placed = model.body.grid.place(cells, shapes)
-        projected = model.body.grid(cells, shapes)
-        text = model.body.text(expected["input_ids"])
-        model.body(expected["input_ids"], expected["attention_mask"], cells, mask, shapes)
+        cells, mask, shapes = model.grids(recorded("pixels")[name])
+        placed = body.grid.place(cells, shapes)
+        projected = body.grid(cells, shapes)
+        text = body.text(expected["input_ids"])
+        body(expected["input_ids"], expected["attention_mask"], cells, mask, shapes)
     assert mask is None and shapes.tolist() == [list(expected["visual_grid"].shape[2:])] * 2
     assert torch.allclose(cells, expected["visual_grid"].flatten(2).transpose(1, 2), atol=1e-4)
     assert torch.allclose(placed, expected["visual_tokens"], atol=1e-4)
@@ -90,7 +90,8 @@ def test_fine_tuned_outputs_are_the_recorded_ones(name: str) -> None:
     model, _ = with_trunk("vqa")
     expected = case("vqa_cases", name)
     with torch.no_grad():
-        found = model.eval()(expected["input_ids"], expected["attention_mask"], pixels=recorded("pixels")[name])
+        grids = model.eval().grids(recorded("pixels")[name])
+        found = model.head(expected["input_ids"], expected["attention_mask"], *grids)
     assert torch.allclose(found.sequence, expected["sequence_output"], atol=2e-5)
     assert torch.allclose(found.pooled, expected["pooled_output"], atol=2e-5)
     assert torch.allclose(found.logits, expected["logits"], atol=2e-5)

@@ -17,6 +17,7 @@ from clipvil.encoders.registry import create_encoder
 from clipvil.errors import DataError, EncoderError, RecipeError
 from clipvil.models.clip_vil_p import build
 from clipvil.models.grid_trunk import GridTrunk
+from clipvil.models.picture_model import PictureModel
 from clipvil.models.trunk_checkpointing import checkpoint_blocks
 from clipvil.models.trunk_norms import SyncedBatchNorm, norms
 
@@ -39,7 +40,8 @@ def test_building_a_model_leaves_the_encoder_alone(name: str) -> None:
     own = encoder(name)
     before = {key: value.clone() for key, value in own.module.state_dict().items()}
     fingerprint = own.fingerprint()
-    build({"preset": "mini"}, words=20, channels=own.grid_channels, answers=3, trunk=GridTrunk(own))
+    head = build({"preset": "mini"}, words=20, channels=own.grid_channels, answers=3)
+    PictureModel(GridTrunk(own), head, own.preprocess)
     after = own.module.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
     own._fingerprint = None
@@ -170,6 +172,8 @@ layer = SyncedBatchNorm(3)
 out = layer(x)
 (out ** 3).sum().backward()
 torch.save([out.detach(), x.grad, layer.running_mean, layer.running_var], f"{folder}/{rank}.pt")
+dist.barrier()
+dist.destroy_process_group()  # a process that ends with gloo's threads running is aborted at times
 """
 
 

@@ -80,6 +80,22 @@ def test_wrong_use_is_named(tmp_path: Path) -> None:
         _environment(tmp_path)
 
 
+@pytest.mark.parametrize("action", ["x", 0.5, float("nan"), float("inf"), [0, 1], {}])
+def test_actions_that_are_no_numbers_are_named_and_change_nothing(tmp_path: Path, action: Any) -> None:
+    environment = _environment(tmp_path, "sw ne")
+    before, _ = environment.reset()
+    with pytest.raises(UsageError, match="a panoramic action is a whole number"):
+        environment.step(action)
+    assert environment.observation()["viewpoint"] == before["viewpoint"]
+    with pytest.raises(UsageError, match="an episode is a whole number"):
+        environment.reset(options={"episode": action})
+    with pytest.raises(UsageError, match=r"a location is a whole number|an action in view is"):
+        other = _environment(tmp_path / "other", "sw ne", choice="in_view")
+        other.reset()
+        other.step((action, 0, 0))
+    assert environment.step(np.int64(0))[0]["viewpoint"] == "nw"
+
+
 def test_gymnasium_is_not_needed_but_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(ClipvilError, match="gymnasium is not installed"):

@@ -86,3 +86,15 @@ def test_an_episode_cannot_start_outside(tmp_path: Path) -> None:
 
 def test_camera_steps_go_right_only() -> None:
     assert camera_steps([12, 0, 13, 35], [12, 25, 12, 0]).tolist() == [0, 3, 11, 3]
+
+
+def test_turns_that_are_no_numbers_change_nothing(tmp_path: Path) -> None:
+    simulator = Simulator(World(square(tmp_path)))
+    simulator.start([0, 0])
+    before = (simulator.viewpoint.tolist(), simulator.view.tolist())
+    for turns in (([0.0, np.nan], 0.0), (0.0, np.nan)):
+        with pytest.raises(UsageError, match="changes of heading and elevation must be numbers"):
+            simulator.act([1, 1], *turns)
+    assert (simulator.viewpoint.tolist(), simulator.view.tolist()) == before
+    simulator.act([0, 0], [np.inf, -np.inf])
+    assert simulator.view.tolist() == [13, 23]

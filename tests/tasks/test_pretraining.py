@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from clipvil.datasets.pretraining import PretrainingBuilder
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.records import PretrainingPair
-from clipvil.tasks.base import InitialRun
+from clipvil.tasks.base import InitialRun, stage
 from clipvil.tasks.pretraining import Pretraining
 from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus
 from clipvil.tasks.pretraining_losses import IGNORED
@@ -58,6 +60,23 @@ def fitted(task: Pretraining, model: ClipVilPModel, batches: Iterator[dict[str, 
         values.sum().backward()
         optimiser.step()
     return curve
+
+
+def test_words_are_learnt_without_gathering_the_sentences() -> None:
+    """Of nine million sentences a list alone would take a gigabyte."""
+    builder, count = PretrainingBuilder(), 20_000
+    for number in range(count):
+        builder.add(f"{number // 10}", f"picture {number % 700} shows nothing but a red bus", "vqa", {"yes": 1.0})
+    task = Pretraining({})
+    train = task.units(builder.finish())
+    tracemalloc.start()
+    task.prepare(train)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * count, f"{peak / count:.0f} bytes a sentence; one of them alone takes 90"
+    same = Pretraining({})
+    same.prepare(list(train))  # type: ignore[arg-type]
+    assert task.assets() == same.assets()
 
 
 def test_every_loss_falls() -> None:
@@ -142,10 +161,11 @@ def test_questions_can_join_later() -> None:
     task.at_epoch(1.9)
     early = task.loss(model, batch)
     assert early.sums[2] == 0 and early.sums[0] > 0
+    assert stage(task) == 0 and stage(prepared()[0]) == 1
     early.value().backward()
     assert model.heads["answers"].out.weight.grad is not None  # type: ignore[union-attr]
     task.at_epoch(2.0)
-    assert task.loss(model, batch).sums[2] > 0
+    assert task.loss(model, batch).sums[2] > 0 and stage(task) == 1
 
 
 def test_cells_are_drawn_in_training_alone() -> None:

@@ -142,6 +142,42 @@ def test_runs_that_have_nothing_to_give(tmp_path: Path) -> None:
         fine_tuned("vqa", initial)
 
 
+@pytest.mark.parametrize("name", ["vqa", "visual_entailment"])
+def test_other_words_or_another_bert_than_the_runs_are_refused(name: str, tmp_path: Path) -> None:
+    initial, _ = pretrained(tmp_path)
+    pieces = initial.assets["words"]["pieces"]
+    (tmp_path / "same.txt").write_text("\n".join(pieces), encoding="utf-8")
+    (tmp_path / "other.txt").write_text("\n".join([*pieces[:-2], pieces[-1], pieces[-2]]), encoding="utf-8")
+    initial = dataclasses.replace(initial, recipe={**initial.recipe, "task_settings": {"bert": "a-bert"}})
+    records: Any = colour_questions(60) if name == "vqa" else colour_pairs(30)
+
+    def started(before: InitialRun, **settings: str) -> Any:
+        task = create_task(name, {**PIECES, **settings})
+        continue_from(task, before, records)
+        return task
+
+    known = started(initial, words=str(tmp_path / "same.txt"), bert="a-bert")
+    # A run of the task itself passes its words on as well.
+    own = dataclasses.replace(initial, task=name, assets=known.assets())
+    for before in (initial, own):
+        assert list(started(before).words.pieces) == pieces
+        for key, other in (("words", str(tmp_path / "other.txt")), ("bert", "another-bert")):
+            with pytest.raises(RecipeError, match=f"task_settings.{key}': {other} differs from what init"):
+                started(before, **{key: other})
+
+
+def test_other_answers_than_those_of_a_run_of_vqa_are_refused(tmp_path: Path) -> None:
+    task = create_task("vqa", PIECES)
+    task.prepare(colour_questions(60))
+    initial = InitialRun("vqa", task.assets(), {"task": "vqa"}, tmp_path / "best.safetensors")
+    answers = list(task.head_answers())  # type: ignore[attr-defined]
+    for file, lines in (("same.txt", answers), ("other.txt", answers[:-1])):
+        (tmp_path / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    continue_from(create_task("vqa", {**PIECES, "answers": str(tmp_path / "same.txt")}), initial, ())
+    with pytest.raises(RecipeError, match=r"task_settings.answers': .*other.txt differs from what init"):
+        continue_from(create_task("vqa", {**PIECES, "answers": str(tmp_path / "other.txt")}), initial, ())
+
+
 def test_a_bert_is_for_word_pieces_and_clip_vil_p() -> None:
     with pytest.raises(RecipeError, match=r"task_settings\.bert' reads word pieces"):
         create_task("vqa", {"bert": "bert-base-uncased"})

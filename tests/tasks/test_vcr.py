@@ -217,3 +217,28 @@ def test_wrong_settings_are_said() -> None:
         create_task("vcr", {"tokenizer": "words"})
     with pytest.raises(RecipeError, match="it trains clip_vil_p"):
         prepared().build({"name": "pythia"}, ColourSource.spec)
+
+
+def test_a_teacher_is_told_the_right_choices_and_where_their_pieces_stand() -> None:
+    task, source, records = prepared(), ColourSource(), colour_commonsense(5)
+    lessons = task.teacher_inputs(records)
+    batch = task.collate(records, source)
+    rows = task.teacher_rows(batch)
+    assert len(lessons) == len(rows) == 10
+    words, sequences = task._pieces().words, batch["question"].flatten(0, 1)
+    for place, (lesson, row) in enumerate(zip(lessons, rows.tolist(), strict=True)):
+        record = records[place // 2]
+        assert (
+            lesson.image_id == record.image_id
+            and lesson.gold == (record.answer_label, record.rationale_label)[place % 2]
+        )
+        assert lesson.gold is not None and lesson.choices[lesson.gold] == lesson.text and len(lesson.choices) == 4
+        for number, (begin, end) in zip(sequences[row].tolist(), lesson.pieces, strict=False):
+            if end:
+                assert words.pieces[number].removeprefix("##") == lesson.text[begin:end].lower()
+
+
+def test_a_question_without_labels_teaches_nothing() -> None:
+    task = prepared()
+    with pytest.raises(DataError, match="has no label"):
+        task.teacher_inputs([replace(colour_commonsense(1)[0], answer_label=None)])

@@ -19,6 +19,7 @@ from clipvil.tasks.base import Prediction
 from clipvil.tasks.navigation_results import score_walks
 from clipvil.tasks.registry import create_task
 from clipvil.tasks.vln import Navigation
+from clipvil.tasks.vln_speaker import NavigationSpeaker
 from clipvil.training import loop as loops
 from clipvil.training.inputs import load_datasets
 from clipvil.training.run import evaluate, train
@@ -96,6 +97,16 @@ def test_back_translation_keeps_the_speaker_as_it_was(runs: Path) -> None:
     assert read_run(runs / "both").result["init"]["taken"] == "speaker and follower"
     assert read_run(runs / "speaker").result["metric"] == "BLEU-4"
     evaluate(runs / "both", "val", quiet=True)
+
+
+def test_the_interval_of_a_speaker_stays_on_its_scale() -> None:
+    task = NavigationSpeaker({"min_word_count": 1})
+    # Each path alone scores far more than the corpus, whose value the interval is moved to.
+    said = ["go east then stop here .", "a", "b", "c"]
+    records = task.units([Episode(f"{n}_0", "s", said[0], (str(n), "z"), path_id=str(n)) for n in range(4)])
+    spoken = [Prediction(r.episode_id, r.image_id, text, 1.0) for r, text in zip(records, said, strict=True)]
+    overall = task.score(spoken, records).overall
+    assert 0.0 <= overall.low <= overall.value <= overall.high <= 100.0
 
 
 class Stopped(Exception):
@@ -221,3 +232,18 @@ def test_avoiding_visited_places_never_comes_back(data: dict[str, Any]) -> None:
     walks = [prediction.output.split() for prediction in said]
     assert all(len(set(walk)) == len(walk) for walk in walks)
     assert np.mean([len(walk) for walk in walks]) > 1
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [(["r00", "r11"], "no edge from r00 to r11"), (["r00", "r99"], "scan grid has no viewpoint 'r99'")],
+)
+def test_an_augmentation_path_that_leaves_its_graph_names_file_and_path(
+    path: list[str], said: str, runs: Path, data: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [{"scan": SCAN, "path_id": 7, "path": path, "heading": 0.0}]
+    (tmp_path / "aug.json").write_text(json.dumps(rows))
+    paths = str(tmp_path / "aug.json")
+    both = recipe(data, f"init.run={runs / 'speaker'}", back_translation=True, augmented_paths=paths)
+    with pytest.raises(DataError, match=rf"aug\.json: path 7: {said}"):
+        train(both, tmp_path / "run", quiet=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import clipvil
 from clipvil.errors import DataError, RecipeError
+from clipvil.features.base import GridBatch
 from clipvil.tasks.vqa import Vqa
 from clipvil.text.wordpiece import WordPiece
 from clipvil.training.run import train
@@ -42,6 +44,38 @@ def test_it_learns_to_see() -> None:
     scores = task.score(task.predict(model, task.collate(test, source), test), test)
     # Guessing a colour gets a third.
     assert scores.breakdowns["answer_type"]["other"].value > 80
+
+
+class Counting(ColourSource):
+    """Notes how many pictures each batch asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(ragged=True)
+        self.asked: list[int] = []
+
+    def batch(self, image_ids: Sequence[str]) -> GridBatch:
+        self.asked.append(len(image_ids))
+        return super().batch(image_ids)
+
+
+def test_questions_about_one_picture_share_its_cells_and_their_projection() -> None:
+    records, source, task = colour_questions(12), Counting(), prepared()
+    torch.manual_seed(0)
+    model = task.build(MODEL, source.spec).eval()
+    projected: list[int] = []
+    model.body.grid.project.register_forward_hook(  # type: ignore[union-attr]
+        lambda _m, inputs, _o: projected.append(len(inputs[0]))
+    )
+    batch = task.collate(records, source)
+    assert source.asked == [6] and len(batch["cells"]) == len(batch["mask"]) == len(batch["shapes"]) == 6
+    assert batch["picture"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    together = {p.record_id: p.confidence for p in task.predict(model, batch, records)}
+    assert projected == [6]
+    for record in records:
+        alone = task.collate([record], source)
+        assert "picture" not in alone
+        (found,) = task.predict(model, alone, [record])
+        assert found.confidence == pytest.approx(together[record.question_id], abs=1e-5)
 
 
 def test_assets_bring_back_the_same_pieces() -> None:

@@ -31,6 +31,13 @@ def test_frequent_words_of_val_seen_are_all_in_the_published_vocabulary() -> Non
     assert len(built.words) == 299 and set(built.words) <= set(published.words)
 
 
+def test_vowel_signs_stay_in_their_words() -> None:
+    assert split_instruction("उत्तर की ओर, जाओ।", marks=True) == ["उत्तर", "की", "ओर", ",", "जाओ", "।"]
+    assert split_instruction("ఉత్తరం వైపు వెళ్ళు...", marks=True) == ["ఉత్తరం", "వైపు", "వెళ్ళు", "..."]
+    said = " Walk past, the T.V.... and (stop)!? "
+    assert split_instruction(said, marks=True) == split_instruction(said)
+
+
 def test_frequency_then_first_seen_orders_words() -> None:
     built = InstructionVocabulary.build([["b", "a", "a"], ["c", "b", "d"]], min_count=1)
     assert built.words == ("b", "a", "c", "d")

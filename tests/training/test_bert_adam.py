@@ -69,7 +69,6 @@ def test_two_optimisers_train_as_recorded(checkpointing: bool) -> None:
     """Eight micro-batches, four updates: losses, gradient norms, rates and every final weight and statistic."""
     trace, chosen = read("train_trace.json"), read("train_trace.json")["settings"]
     model, kind = with_trunk("pretrain", norm="per_device", checkpointing=checkpointing)
-    assert model.trunk is not None
     off(model.train())
     own = {published_name(kind, name): p for name, p in model.named_parameters() if not name.startswith("trunk.")}
     choice = OptimiserChoice(
@@ -89,7 +88,8 @@ def test_two_optimisers_train_as_recorded(checkpointing: bool) -> None:
         place = step % micro
         given = case("train_trace", f"micro_{place}")
         pixels = recorded("pixels")[("landscape", "portrait")[place % 2]]
-        out = model(given["input_ids"], given["attention_mask"], pixels=pixels, segments=given["segment_ids"])
+        text = given["input_ids"], given["attention_mask"]
+        out = model.head(*text, *model.grids(pixels), segments=given["segment_ids"])
         assert out.mlm is not None and out.itm is not None
         terms = counted_terms(
             {

@@ -57,7 +57,7 @@ def test_two_processes_have_the_curve_of_one_for_twenty_updates(runs: Path) -> N
     keys = ("loss", "loss_all", "loss_left", "grad_norm", "lr", "lr_trunk")
     one, two = curve(runs / "one" / "terms", *keys), curve(runs / "two" / "terms", *keys)
     assert len(one) == 20
-    assert one[-1][0] < one[0][0] / 2
+    assert sum(line[0] for line in one[-5:]) / 5 < 0.6 * one[0][0]
     for mine, theirs in zip(one, two, strict=True):
         assert theirs == pytest.approx(mine, rel=2e-4, abs=1e-5)
     results = [json.loads((runs / name / "terms" / "result.json").read_text()) for name in ("one", "two")]

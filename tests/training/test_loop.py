@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,26 @@ from tests.training.toy import ToyTask, toy_recipe, toy_world
 TIMES = ("seconds", "records_per_second")
 
 
-def run(out: Path, recipe: Recipe, *, explode_at: int | None = None, **options: Any) -> tuple[Loop, Position]:
-    """Train the toy task in `out`; `explode_at` counts the steps of this call."""
+def run(
+    out: Path,
+    recipe: Recipe,
+    *,
+    explode_at: int | None = None,
+    kind: type[ToyTask] = ToyTask,
+    judged: Iterator[float] | None = None,
+    **options: Any,
+) -> tuple[Loop, Position]:
+    """Train the toy task in `out`; `explode_at` counts the steps of this call, `judged` are values of evaluations."""
     features, splits = toy_world()
-    task = ToyTask({"explode_at": explode_at})
+    task = kind({"explode_at": explode_at})
     task.prepare(splits["train"].records)
     seed_everything(recipe.seed, "model")
     model = task.build(recipe.model, features.spec)
     val = splits["val"].records
 
     def validate(plain: nn.Module) -> Scores:
-        return task.score(predict_all(task, plain, val, features, batch_size=16), val)
+        scores = task.score(predict_all(task, plain, val, features, batch_size=16), val)
+        return scores if judged is None else replace(scores, overall=replace(scores.overall, value=next(judged)))
 
     accelerator = create_accelerator(recipe, out)
     loop = Loop(
@@ -155,6 +166,26 @@ def test_patience_stops_and_resuming_a_stopped_run_does_nothing_more(tmp_path: P
     _, again = run(tmp_path, recipe, resume=True)
     assert (again.stopped, again.step) == ("patience", 15)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+class Staged(ToyTask):
+    """From the second epoch on it is asked for more."""
+
+    def at_epoch(self, epoch: float) -> None:
+        self.epoch = epoch
+
+    def stage(self) -> int:
+        return int(self.epoch >= 1)
+
+
+def test_the_best_step_is_of_the_last_stage_and_patience_counts_anew(tmp_path: Path) -> None:
+    # 300 questions: an epoch ends within step 13, so that from the evaluation at step 15 on the second stage is judged.
+    recipe = toy_recipe(training__patience=2, training__evaluate_every=5)
+    values = [90.0, 80.0, 40.0, 45.0, 44.0, 43.0, 46.0]
+    _, position = run(tmp_path, recipe, kind=Staged, judged=iter(values))
+    assert (position.best_step, position.best_value) == (20, 45.0)
+    assert (position.stopped, position.step) == ("patience", 30)
+    assert [entry["value"] for entry in position.curve] == values[:6]
 
 
 def test_another_recipe_is_refused_with_its_differences(tmp_path: Path) -> None:

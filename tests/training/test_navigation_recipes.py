@@ -15,6 +15,8 @@ from clipvil.training.recipe_files import packaged_recipes
 
 NAMES = [name for name in packaged_recipes() if "navigation" in name]
 FOLLOWERS = [name for name in NAMES if name.startswith("paper/") and "speaker" not in name]
+MULTILINGUAL = "paper/navigation/rxr-multilingual-vit-b32"
+FOLLOWERS.remove(MULTILINGUAL)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,6 +47,18 @@ def test_published_followers_are_what_was_published(name: str) -> None:
     assert (task.settings.minibatches, task.settings.teacher) == ("next", "shortest")
     assert (recipe.optimiser.name, recipe.optimiser.lr, recipe.training.grad_clip) == ("rmsprop", 1e-4, 40.0)
     assert task.settings.back_translation is translating
+
+
+def test_the_multilingual_follower_is_read_by_a_bert_with_its_own_rate() -> None:
+    recipe = Recipe.from_file(MULTILINGUAL)
+    task = create_task(recipe.task, recipe.task_settings)
+    assert isinstance(task, Navigation)
+    assert (task.settings.text, task.settings.bert) == ("bert", "bert-base-multilingual-cased")
+    assert (task.settings.teacher, task.settings.max_steps, task.settings.max_words) == ("reference", 70, 160)
+    assert recipe.data["languages"] == ["en", "hi", "te"]
+    assert configure(recipe.model).hidden == 768
+    assert recipe.trunk.optimiser is not None
+    assert (recipe.trunk.optimiser.lr, recipe.optimiser.lr) == (4e-5, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["mini-navigation", "mini-backtranslation"])

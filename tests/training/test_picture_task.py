@@ -10,8 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from clipvil.encoders.base import EncoderSpec
 from clipvil.encoders.registry import create_encoder
 from clipvil.errors import ClipvilError, UsageError
+from clipvil.models.picture_model import PictureModel
+from clipvil.records import Question
 from clipvil.training.metric_log import read_lines
 from clipvil.training.picture_files import open_pictures
 from clipvil.training.picture_task import PictureTask, task_of
@@ -106,6 +109,28 @@ def test_a_task_asks_for_pictures_by_asking_for_features(tmp_path: Path) -> None
     assert not {"cells", "mask", "shapes"} & batch.keys()
     assert (batch["pixels"].shape[0], batch["pixel_rows"].tolist()) == (2, [0, 0, 1])
     assert "pixel_rows" not in task.collate([records[0], records[2]], source)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "padding", "visible"),
+    [
+        ("published", "behaviour", True),
+        ("sane", "behaviour", False),
+        ("published", "masked", False),
+        ("sane", "visible", True),
+    ],
+)
+def test_the_published_behaviour_shows_padding_unless_told_otherwise(
+    behaviour: str, padding: str, visible: bool
+) -> None:
+    recipe = picture_recipe(pictures__padding=padding).with_overrides("task=vqa", "task_settings.tokenizer=wordpiece")
+    task = task_of(recipe)
+    task.prepare([Question("1", "1", "left or right?", ("left",)), Question("2", "1", "left?", ("yes",))])
+    chosen = {"name": "clip_vil_p", "preset": "mini", "behaviour": behaviour}
+    encoder = create_encoder("mini/contrastive")
+    spec = EncoderSpec(encoder.name, encoder.fingerprint(), encoder.grid_channels)
+    assert isinstance(model := task.build(chosen, spec), PictureModel)
+    assert model.visible_padding is visible
 
 
 def test_what_cannot_be_trained_from_pictures_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,88 @@ def test_the_index_is_taken_for_a_part_and_not_for_another_policy(corpus: dict[s
     damaged = tmp_path / "pictures" / "index.json"
     damaged.write_text(damaged.read_text()[:-20])
     assert "5" not in opened(corpus, tmp_path, encoder__resize="square:64")
+
+
+def part(corpus: dict[str, Dataset], numbers: str) -> dict[str, Dataset]:
+    """A use of a few of the pictures."""
+    paths = {key: path for split in corpus.values() for key, path in split.pictures.items() if key in numbers}
+    return {"train": Dataset("pictures", "train", (), paths)}
+
+
+def shared_by(folder: Path, pictures: dict[str, Dataset], keep: str = "disk", **changes: object) -> PictureSource:
+    """A run of its own with the folder as `features.store`."""
+    return opened(pictures, folder / "run", features__store=str(folder / "shared"), pictures__keep=keep, **changes)
+
+
+@pytest.mark.parametrize("keep", ["memory", "disk", "nowhere"])
+def test_a_shared_folder_forgets_no_pictures_of_another_use(
+    corpus: dict[str, Dataset], tmp_path: Path, keep: str
+) -> None:
+    first = shared_by(tmp_path, part(corpus, "0125"))
+    index, pixels = (tmp_path / "shared" / name for name in ("index.json", "pixels.bin"))
+    size = pixels.stat().st_size
+    second = shared_by(tmp_path, part(corpus, "1346"), keep)
+    grown = pixels.stat().st_size
+    assert (grown > size) == (keep == "disk")
+    assert "5" in second.index.failures and '"5"' in (tmp_path / "shared" / "failures.jsonl").read_text()
+    # Nothing is decoded again, by either of them.
+    stamp = index.stat().st_mtime_ns
+    again = shared_by(tmp_path, part(corpus, "0125"))
+    assert (index.stat().st_mtime_ns, pixels.stat().st_size) == (stamp, grown)
+    plain = opened(corpus, tmp_path / "plain", pictures__keep="nowhere")
+    for source, ids in ((first, "012"), (second, "1346"), (again, "012")):
+        assert torch.equal(source.pixels(list(ids)).pixels, plain.pixels(list(ids)).pixels)
+    assert first.decoded == again.decoded == 0
+    assert second.decoded == (4 if keep == "nowhere" else 0)
+    # And with keep=disk now, only what is not there yet is added.
+    third = shared_by(tmp_path, part(corpus, "1346"))
+    assert third.index.kept == 6 and torch.equal(third.pixels(["6", "0"]).pixels, plain.pixels(["6", "0"]).pixels)
+
+
+def test_a_changed_picture_alone_is_made_anew_in_a_shared_folder(corpus: dict[str, Dataset], tmp_path: Path) -> None:
+    own = write_pictures(tmp_path / "own", 4)
+    before = shared_by(tmp_path, own)
+    kept = before.pixels(["1", "2", "3"]).pixels
+    (tmp_path / "own" / "0.png").write_bytes((tmp_path / "own" / "3.png").read_bytes())
+    after = shared_by(tmp_path, own)
+    assert torch.equal(after.pixels(["1", "2", "3"]).pixels, kept) and after.decoded == 0
+    assert torch.equal(after.pixels(["0"]).pixels, after.pixels(["3"]).pixels)
+    # Who reads the old file goes on with it.
+    assert torch.equal(before.pixels(["1", "2", "3"]).pixels, kept)
+
+
+def test_a_shared_folder_of_something_else_is_refused(corpus: dict[str, Dataset], tmp_path: Path) -> None:
+    shared_by(tmp_path, corpus)
+    index = (tmp_path / "shared" / "index.json").read_bytes()
+    with pytest.raises(StoreError, match="resized by another policy"):
+        shared_by(tmp_path, corpus, encoder__resize="square:64")
+    assert (tmp_path / "shared" / "index.json").read_bytes() == index
+    store = tmp_path / "other" / "shared"
+    store.mkdir(parents=True)
+    for name in ("manifest.json", "failures.jsonl"):
+        (store / name).write_text("its own")
+    with pytest.raises(StoreError, match="is a feature store"):
+        shared_by(tmp_path / "other", corpus)
+    assert {path.name: path.read_text() for path in store.iterdir()} == {
+        "manifest.json": "its own", "failures.jsonl": "its own",
+    }  # fmt: skip
+
+
+def test_damage_to_kept_pictures_is_found(corpus: dict[str, Dataset], tmp_path: Path) -> None:
+    good = opened(corpus, tmp_path, pictures__keep="disk").pixels(["0", "1"]).pixels
+    file, index = (tmp_path / "pictures" / name for name in ("pixels.bin", "index.json"))
+    data = bytearray(file.read_bytes())
+    data[1] ^= 4
+    file.write_bytes(data)
+    source = opened(corpus, tmp_path, pictures__keep="disk")
+    with pytest.raises(StoreError, match=r"pixels.bin: picture '0' is damaged .*remove the file"):
+        source.pixels(["1", "0"])
+    file.unlink()
+    assert torch.equal(opened(corpus, tmp_path, pictures__keep="disk").pixels(["0", "1"]).pixels, good)
+    whole = index.read_text()
+    index.write_text(whole.replace("[0, 0, 32, 64]", "[0, 0, 32, 32]", 1))
+    assert index.read_text() != whole
+    assert opened(corpus, tmp_path, pictures__keep="disk").index.boxes.tolist() == json.loads(whole)["boxes"]
 
 
 def test_a_picture_that_changed_during_training_is_named(corpus: dict[str, Dataset], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def convert(
         None, metavar="[key=value]...", help="Settings of the recipe to change, as model.heads=4 data.root=DIR."
     ),
     name: str = typer.Option(
-        ..., "--from", help="Whose checkpoint it is: clip-vil-p, clip-vil-captioner, mmf-movie-mcan or mmf-pythia."
+        ..., "--from", help="Whose checkpoint it is: clip-vil-p, clip-vil-captioner, envdrop, envdrop-speaker, mmf-…"
     ),
     recipe: str = typer.Option(
         ..., "--recipe", help="The recipe it was trained by: encoder, resize and data, as paper/vqa_v2/mcan-rn50x4."

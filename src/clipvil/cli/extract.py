@@ -21,9 +21,15 @@ def extract(
     pooled: bool = typer.Option(True, "--pooled/--no-pooled", help="Store the pooled vector as well."),
     shard: str = typer.Option("1/1", "--shard", help="i/n: do the i-th of n parts; n processes may share one OUT."),
     kind: str | None = typer.Option(
-        None, "--kind", help="folder, csv, jsonl, coco, karpathy, tar or zip, where it cannot be told."
+        None,
+        "--kind",
+        help="folder, csv, jsonl, coco, karpathy, tar or zip, where it cannot be told; views or skybox for panoramas.",
     ),
     folder: Path | None = typer.Option(None, "--images", help="Where the relative paths of a list or JSON start."),
+    graphs: Path | None = typer.Option(
+        None, "--graphs", help="Of panoramas: connectivity files, for poses and for which viewpoints count."
+    ),
+    bgr: bool = typer.Option(False, "--bgr", help="Swap red and blue first, as for CLIP-ViL's released views."),
     batch_size: int | None = typer.Option(None, "--batch-size", min=1, help="Pictures a batch (32)."),
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="Pictures a shard file (256)."),
     workers: int | None = typer.Option(None, "--workers", min=0, help="Decoding threads (one a core; 0: none)."),
@@ -43,7 +49,7 @@ def extract(
         images,
         encoder=encoder,
         out=out,
-        resize=resize,
+        resize=f"bgr:{resize}" if bgr else resize,
         layer=layer,
         positions="zero" if positions == "zero" else "resized",
         precision=precision,
@@ -57,6 +63,7 @@ def extract(
         store_pooled=pooled,
         kind=kind,
         images=folder,
+        graphs=graphs,
         backend=backend,
         device=device,
     )

@@ -54,14 +54,13 @@ def vocabulary(
     """Write the word vocabulary of a training file by the published rule."""
     from clipvil.datasets.any_episodes import read_any
     from clipvil.errors import DataError
-    from clipvil.text.instructions import InstructionVocabulary, split_instruction
+    from clipvil.tasks.navigation_text import words_of
+    from clipvil.text.instructions import InstructionVocabulary
 
     records = [r for r in read_any(episodes) if language is None or r.language.split("-")[0] == language]
     if not records:
         raise DataError(f"holds no instructions in the language {language!r}", file=episodes)
-    # Files with parse trees bring their own words, as the published Hindi and Telugu vocabularies count them.
-    sentences = [r.extra["words"].split() if "words" in r.extra else split_instruction(r.instruction) for r in records]
-    words = InstructionVocabulary.build(sentences, min_count=min_count)
+    words = InstructionVocabulary.build(map(words_of, records), min_count=min_count)
     words.save(out)
     typer.echo(f"{len(words) - 1} lines ({len(words.words)} words) of {len(records)} instructions in {out}")
 
@@ -84,8 +83,9 @@ def walk(
     from clipvil.simulator.agents import walk as walk_all
     from clipvil.simulator.world import World
 
-    records = read_any(episodes)
-    world = World(Graphs(graphs), (record.scan for record in records))
+    houses = Graphs(graphs)
+    records = read_any(episodes, graphs=houses)
+    world = World(houses, (record.scan for record in records))
     walks = walk_all(world, records, named_agent(agent, world, records, seed), turns=turns)
     (write_rxr if out.suffix == ".jsonl" else write_r2r)(walks, out)
     typer.echo(f"{len(walks)} trajectories in {out}")

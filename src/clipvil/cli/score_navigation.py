@@ -41,7 +41,7 @@ def navigation(
     if spl not in get_args(Shortest):
         raise UsageError(f"unknown length '{spl}' for --spl; choose one of {', '.join(get_args(Shortest))}")
     houses = Graphs(graphs)
-    asked = read_any(episodes)
+    asked = read_any(episodes, graphs=houses)
     routes = match(read_walks(predictions), asked, houses, file=predictions)
     scores = score_routes(routes, shortest=cast("Shortest", spl))
     _print(scores)

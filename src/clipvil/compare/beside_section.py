@@ -14,6 +14,10 @@ _GUESSES = (
     "answers, majority the answer given most often in training; rows by answer type are told the type that the "
     "annotation of each test question states."
 )
+_WALKERS = (
+    " Quiet rows learn nothing: the oracle goes the shortest way to the goal, the random walker draws among the ways "
+    "on, the last stops where it starts."
+)
 
 
 def beside_section(results: Results) -> Html | None:
@@ -38,8 +42,8 @@ def _table(results: Results, group: SideBySide) -> Html:
     kinds = f" {', '.join(group.kinds)}: the {group.splits[0]} split {kind.columns_note}." if group.kinds else ""
     caption = join(
         el("strong", f"{names}. "),
-        f"All ways of {kind.ways}, best first, with 95 % intervals (bootstrap over pictures).",
-        _GUESSES if any(not way.encoder for way in group.ways) else None,
+        f"All ways of {kind.ways}, best first, with 95 % intervals (bootstrap over {kind.redrawn}).",
+        (_WALKERS if kind.walks else _GUESSES) if any(not way.encoder for way in group.ways) else None,
         _untrained(group),
         kinds,
     )

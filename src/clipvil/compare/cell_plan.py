@@ -36,6 +36,8 @@ class TaskPlan:
     datasets: Mapping[str, Dataset]
     question_only: bool = True
     """Whether it is also done without pictures."""
+    minus: tuple[str, ...] | None = None
+    """Names of the earlier tasks that it is held against; None: all that can be."""
     pictures_key: str = ""
     """`data_key` of the task whose pictures these are among: of what a cell starts from, where it reads another corpus
     about the same pictures."""

@@ -43,6 +43,11 @@ class Kind:
     """Whether a task that trains nothing is what those that are scored alike are held against."""
     walks: bool = False
 
+    @property
+    def redrawn(self) -> str:
+        """What a bootstrap redraws, in a word."""
+        return "paths" if self.walks else "pictures"
+
     def name(self, metric: str) -> str:
         """The metric for an axis."""
         return self.axis.format(metric=metric)

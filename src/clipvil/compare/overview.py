@@ -39,7 +39,7 @@ def overview_section(results: Results) -> Html | None:
     labels = [encoder.label for encoder in results.encoders]
     head = [el("th", name, scope="col") for name in ("Task", "Metric")]
     head += [el("th", label, scope="col", class_="num") for label in labels]
-    body = [el("tr", *_cells(line, labels)) for line in lines]
+    body = [el("tr", *_cells(results, line, labels)) for line in lines]
     metrics = list(dict.fromkeys(line.metric for line in lines))
     several = f" Scores by {' and '.join(metrics)} are on scales of their own." if len(metrics) > 1 else ""
     caption = join(
@@ -52,13 +52,14 @@ def overview_section(results: Results) -> Html | None:
     return el("section", el("h2", "All tasks"), scroll)
 
 
-def _cells(line: Line, labels: list[str]) -> list[Html]:
+def _cells(results: Results, line: Line, labels: list[str]) -> list[Html]:
     best = max(line.scores.values(), key=lambda item: item.value)
     cells = [el("th", line.task.name, scope="row"), el("td", line.metric, data_label="metric")]
     for label in labels:
         item = line.scores.get(label)
         if item is None:
-            cells.append(el("td", "\u2013", class_="num", data_label=label))
+            missing = results.standing(line.task.name, label) or "\u2013"
+            cells.append(el("td", missing, class_="num", data_label=label))
             continue
         value = wording.score(item.value)
         figures = (el("b", value) if item is best else value, el("small", wording.bounds(item.low, item.high)))

@@ -214,24 +214,48 @@ def _task(entry: TaskEntry, suite: Suite, out: Path, loaded: dict[str, Mapping[s
     for split in TRAINING_SPLITS:
         if split not in loaded[key]:
             raise DataError(f"the data has no split '{split}' (it has {', '.join(loaded[key])}): a comparison trains")
-    name = slug(Path(entry.title).stem if Path(entry.title).is_file() else entry.title)
+    minus = None if entry.minus is None else tuple(map(_name, entry.minus))
     return TaskPlan(
-        name, recipe, data, loaded[key], question_only=entry.question_only, seed_overrides=entry.seed_overrides
+        _name(entry.title),
+        recipe,
+        data,
+        loaded[key],
+        question_only=entry.question_only,
+        minus=minus,
+        seed_overrides=entry.seed_overrides,
     )
 
 
-def _with_overrides(recipe: Recipe, suite: Suite) -> Recipe:
-    """What is changed in every recipe is also changed in the one that a recipe starts from, its data among it.
+def _name(title: str) -> str:
+    """What tables and folders call a task: a file by its stem."""
+    return slug(Path(title).stem if Path(title).is_file() else title)
 
-    Of data only what fits every format: a format of its own stands in the suite for all tasks that read it.
-    """
+
+def _with_overrides(recipe: Recipe, suite: Suite) -> Recipe:
+    """What is changed in every recipe is also changed in those that a recipe starts from, their data among it."""
     if recipe.init.recipe is None:
         return recipe
-    further = [override for override in suite.overrides if not override.startswith("init.")]
-    if suite.data is not None and "format" not in suite.data:
-        further += [f"data.{key}={json.dumps(value)}" for key, value in suite.data.items()]
+    further = _further(recipe.init.recipe, suite)
     chosen = recipe.init.model_copy(update={"overrides": (*recipe.init.overrides, *further)})
     return recipe.model_copy(update={"init": chosen})
+
+
+def _further(source: str, suite: Suite, seen: tuple[str, ...] = ()) -> list[str]:
+    """What the suite changes in a recipe to start from, and through it in the one that this starts from itself.
+
+    Of the data all where the recipe reads the suite's format, or the suite leaves the format to the recipes; else
+    nothing: a format of its own stands in the suite for all tasks that read it.
+    """
+    values, _ = read_recipe_file(source)
+    found = [override for override in suite.overrides if not override.startswith("init.")]
+    data = suite.data or {}
+    if "format" not in data or data["format"] == (values.get("data") or {}).get("format"):
+        found += [f"data.{key}={json.dumps(value)}" for key, value in data.items()]
+    init = values.get("init") or {}
+    if init.get("recipe") and source not in seen:  # one that starts from itself is refused later, by name
+        further = [*init.get("overrides", ()), *_further(init["recipe"], suite, (*seen, source))]
+        found.append(f"init.overrides={json.dumps(further)}")
+    return found
 
 
 def _recipe(entry: EncoderEntry, task: TaskPlan, seed: int) -> Recipe:

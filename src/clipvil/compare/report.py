@@ -19,6 +19,8 @@ from clipvil.compare.overview import overview_section
 from clipvil.compare.results import Results, TaskInfo
 from clipvil.files import atomic_write
 
+MANY = 4
+"""Tasks that the head of the report speaks of one by one."""
 ANSWERS_RULE = (
     "Drawn by a fixed rule: records that all encoders answered are sorted by id and shuffled with seed 0, and the "
     "first of each kind of outcome are shown, no picture twice. Answers are those of the lowest seed; the percentage "
@@ -72,8 +74,12 @@ def _packaged(name: str) -> str:
 def _header(results: Results) -> Html:
     findings = []
     several = len(results.tasks) > 1
+    pairs = [(a, b) for a, b in results.task_pairs() if not results.task(b).baseline]
     # A baseline is no finding of its own: the tasks that are held against it say how far they are from it.
-    for number, task in enumerate([task for task in results.tasks if not task.baseline] or results.tasks):
+    headed = [task for task in results.tasks if not task.baseline] or results.tasks
+    if len(headed) > MANY and pairs:
+        headed = headed[:1]  # the table of all tasks follows, and what they gain over each other is the news
+    for number, task in enumerate(headed):
         # The first task is the headline; of several, each says whose it is.
         name = f"{wording.task_title(task)}: " if several else ""
         findings.append(
@@ -82,7 +88,7 @@ def _header(results: Results) -> Html:
         shifted = wording.shift_finding(results, task)
         if shifted and not number:
             findings.append(el("p", shifted, class_="finding second"))
-    for pair in [(a, b) for a, b in results.task_pairs() if not results.task(b).baseline]:
+    for pair in pairs:
         findings.append(el("p", wording.task_finding(results, *pair), class_="finding second"))
     runs = sum(cell.status == "done" for cell in results.cells)
     facts = (

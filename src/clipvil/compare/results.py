@@ -387,6 +387,11 @@ class Results(_Model):
         """The run of this comparison that a cell started from, or None."""
         return next((run for run in [*self.cells, *self.initial_runs] if run.path == cell.starts_from), None)
 
+    def standing(self, task: str, encoder: str) -> str:
+        """Why an encoder has no score on a task: `failed`, or `not finished`; empty where neither is known."""
+        found = {cell.status for cell in self.cells if (cell.task, cell.encoder) == (task, encoder)}
+        return "not finished" if "pending" in found else "failed" if "failed" in found else ""
+
     @property
     def failures(self) -> list[Cell]:
         """Cells that failed, and runs to start from that did."""

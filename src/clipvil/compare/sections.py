@@ -12,6 +12,8 @@ from clipvil.compare.tables import difference_cells, figures, name_of, responsiv
 
 WIDE, NARROW = 928, 340
 _MOST_GROUPS = 14
+# About what columns of the table of scores take, in pixels: a letter of an encoder's name, a split, a kind of answer.
+_LETTER, _SPLIT, _KIND = 7.5, 280, 62
 
 # What each cost axis shows: its name, the unit on the axis, and how to read it.
 _COSTS: tuple[tuple[str, str, Callable[[Costs, Row], float | None], Callable[[float], str]], ...] = (
@@ -40,12 +42,15 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     everything = [row for row in results.rows if row.task == task.name]
     domain = padded([bound for row in everything for bound in (row.mean.low, row.mean.high)], share=0.03)
     kinds = rows[0].columns(task.kind)
+    apart = kinds if _too_wide(results, task, kinds) else []
+    beside = [] if apart else kinds
     head = [th("Encoder")]
     for split in task.splits:
         head.append(th(split, colspan=2, class_="split"))
-    head += [th(kind, class_="num") for kind in kinds]
-    body = [_score_row(results, task, row, domain, kinds) for row in rows]
-    unit = "accuracy, per cent" if wording.unit(task) else task.metric
+    head += [th(kind, class_="num") for kind in beside]
+    body = [_score_row(results, task, row, domain, beside) for row in rows]
+    body += _unfinished(results, task, 2 * len(task.splits) + len(beside))
+    unit = f"{wording.metric_name(task)}, per cent" if wording.unit(task) else task.metric
     if task.kind.captions:
         unit += " times 100, as papers print it (it can exceed 100)"
     seeds = max(len(row.per_seed) for row in rows)
@@ -53,12 +58,51 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     caption = join(
         el("strong", "Scores. "),
         f"{unit[:1].upper()}{unit[1:]}; {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'} with its 95 % interval "
-        f"(bootstrap over pictures). {runs}",
-        f"All drawings share one axis. {', '.join(kinds)}: the {task.splits[0]} split {task.kind.columns_note}."
-        if kinds
-        else "All drawings share one axis.",
+        f"(bootstrap over {task.kind.redrawn}). {runs}",
+        "All drawings share one axis.",
+        _kinds_note(task, beside),
     )
+    whole = table(caption, head, body, "scores")
+    return join(whole, _kinds_table(task, rows, apart)) if apart else whole
+
+
+def _too_wide(results: Results, task: TaskInfo, kinds: Sequence[str]) -> bool:
+    """Whether the table of scores has no room for the kinds on a wide page."""
+    name = 60 + _LETTER * max(len(encoder.label) for encoder in results.encoders)
+    return bool(kinds) and name + _SPLIT * len(task.splits) + _KIND * len(kinds) > WIDE
+
+
+def _kinds_note(task: TaskInfo, kinds: Sequence[str]) -> str | None:
+    return f" {', '.join(kinds)}: the {task.splits[0]} split {task.kind.columns_note}." if kinds else None
+
+
+def _kinds_table(task: TaskInfo, rows: Sequence[Row], kinds: Sequence[str]) -> Html:
+    """The kinds in a table of their own, with intervals, for which there is room then."""
+    head = [th("Encoder"), *(th(kind, class_="num") for kind in kinds)]
+    body = []
+    for row in rows:
+        found = row.breakdowns.get(task.kind.columns, {})
+        cells = [el("td", *_stacked(found.get(kind)), class_="num", data_label=kind) for kind in kinds]
+        body.append(el("tr", el("th", row.encoder, scope="row"), *cells))
+    caption = join(el("strong", "Beside them. "), f"The {task.splits[0]} split {task.kind.columns_note}.")
     return table(caption, head, body, "scores")
+
+
+def _unfinished(results: Results, task: TaskInfo, columns: int) -> list[Html]:
+    """A row for every encoder that no run of this task has finished with."""
+    scored = {row.encoder for row in results.rows if row.task == task.name}
+    missing = [(e.label, results.standing(task.name, e.label)) for e in results.encoders if e.label not in scored]
+    colours = palette(results)
+    return [
+        el(
+            "tr",
+            el("th", name_of(colours[label]), scope="row"),
+            el("td", standing, colspan=columns),
+            class_="floor-row",
+        )
+        for label, standing in missing
+        if standing
+    ]
 
 
 def metric_table(results: Results, task: TaskInfo) -> Html | None:
@@ -97,8 +141,8 @@ def difference_table(results: Results, task: TaskInfo) -> Html | None:
         body.append(el("tr", *cells))
     caption = join(
         el("strong", "Differences. "),
-        f"{results.reference} minus each other row, in points: paired bootstrap clustered by picture, 95 % interval, "
-        "p of no difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
+        f"{results.reference} minus each other row, in points: paired bootstrap over {task.kind.redrawn}, 95 % "
+        "interval, p of no difference (not corrected for the number of comparisons). Grey: the interval holds zero.",
     )
     return table(caption, head, body, "differences")
 
@@ -261,7 +305,8 @@ def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, 
     for split in task.splits:
         there = results.row(task.name, split, row.encoder)
         if there is None:
-            cells.append(el("td", "\u2013", colspan=2, class_="num", data_label=split))
+            missing = results.standing(task.name, row.encoder) or "\u2013"
+            cells.append(el("td", missing, colspan=2, class_="num", data_label=split))
             continue
         cells.append(el("td", plots.interval_bar(series, _estimate(there), domain), class_="drawn", data_label=split))
         cells.append(el("td", figures(there.mean.value, there.mean.low, there.mean.high), class_="num wide-num"))

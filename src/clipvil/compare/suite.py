@@ -74,6 +74,8 @@ class TaskEntry(_Section):
     overrides: tuple[str, ...] = ()
     seed_overrides: dict[int, tuple[str, ...]] = Field(default_factory=dict)
     question_only: bool = True
+    minus: tuple[str, ...] | None = None
+    """Labels of earlier tasks that this one is held against; all of the same records when left out."""
 
     @property
     def title(self) -> str:
@@ -131,6 +133,11 @@ class Suite(_Section):
             double = next((name for name in names if names.count(name) > 1), None)
             if double is not None:
                 raise ValueError(f"the {what} {double} comes twice; give each its own label")
+        titles = [task.title for task in self.tasks]
+        for place, task in enumerate(self.tasks):
+            unknown = next((name for name in task.minus or () if name not in titles[:place]), None)
+            if unknown is not None:
+                raise ValueError(f"the task {task.title} is held against '{unknown}', which is no task before it")
         if self.reference and self.reference not in self.labels():
             raise ValueError(f"the reference '{self.reference}' is none of {', '.join(self.labels())}")
         if any(seed < 0 for seed in self.seeds):

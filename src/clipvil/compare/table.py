@@ -42,7 +42,10 @@ def _overview(results: Results, width: int, colour: bool) -> str:
                 line.task.name,
                 line.metric,
                 line.split,
-                *(say(line.scores[e]) if e in line.scores else "-" for e in labels),
+                *(
+                    say(line.scores[e]) if e in line.scores else results.standing(line.task.name, e) or "-"
+                    for e in labels
+                ),
             ]
             for line in lines
         ]
@@ -64,6 +67,11 @@ def _task(results: Results, task: TaskInfo, width: int, colour: bool) -> str:
     names = [row.encoder for row in rows]
     scores, costs = _scores(results, task, rows), [[v.replace("\u2013", "-") for v in _costs(results, r)] for r in rows]
     head = ["encoder", *_score_heads(task, rows)]
+    for encoder in results.encoders:
+        if encoder.label not in names and (missing := results.standing(task.name, encoder.label)):
+            names.append(encoder.label)
+            scores.append([missing, *["-"] * (len(head) - 2)])
+            costs.append(["-"] * len(_COSTS))
     whole = [[n, *s, *c] for n, s, c in zip(names, scores, costs, strict=True)]
     drawn = (draw(head + list(_COSTS), whole, colour, gap) for gap in (1, 0))
     one = next((table for table in drawn if _width(table) <= width), None)
@@ -123,7 +131,7 @@ def _sentences(results: Results, task: TaskInfo) -> list[str]:
             if encoder.label != results.reference
         ]
         said = [f"  {wording.difference_line(pair)}" for pair in pairs if pair]
-        lines += [f"differences on {split} (points, paired bootstrap over pictures):", *said] if said else []
+        lines += [f"differences on {split} (points, paired bootstrap over {task.kind.redrawn}):", *said] if said else []
     return lines
 
 

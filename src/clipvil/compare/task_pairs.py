@@ -24,12 +24,14 @@ class TaskPairs:
 
         `runs` is by encoder label and task name. Two tasks are held against each other when they are of one kind, or
         one of them is a baseline, which then comes second, read one corpus and are scored by the same metric in the
-        same mode; an encoder counts with the seeds that it has finished in both. What trains nothing has one run for
-        all seeds.
+        same mode, and the later one does not name others to be held against; an encoder counts with the seeds that it
+        has finished in both. What trains nothing has one run for all seeds.
         """
         out = []
         for earlier, later in combinations(tasks, 2):
             if earlier.datasets is not later.datasets or not _comparable(earlier, later):
+                continue
+            if later.minus is not None and earlier.name not in later.minus:
                 continue
             if later.baseline:
                 earlier, later = later, earlier

@@ -187,9 +187,10 @@ def _write(out: Path, recipe: Recipe, released: Released, task: dict[str, Any] |
 
 
 def load_clip_vil_p(folder: str | Path) -> tuple[ClipVilPModel, Encoder, WordPiece | None]:
-    """Model in evaluation mode (cells in, no trunk), its encoder, and the tokenizer where it was converted with one.
+    """Model in evaluation mode (cells in), its encoder, and the tokenizer where it was converted with one.
 
-    For a trunk: `GridTrunk(encoder)` into `model.trunk`. Raises CheckpointError for another or a broken folder.
+    Pixels in: `PictureModel(GridTrunk(encoder), model, encoder.preprocess)`. Raises CheckpointError for another or a
+    broken folder.
     """
     folder = Path(folder)
     recipe = read_recipe(folder)

@@ -75,12 +75,12 @@ def build(settings: Mapping[str, Any], *args: Any, **sizes: Any) -> nn.Module:
 
 
 def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -> dict[str, Any] | None:
-    """What the task `navigation` restores: the vocabulary of the release (`train_vocab.txt`).
+    """What the tasks of navigation restore: the vocabulary of the release (`train_vocab.txt`).
 
     None without `words`. Raises UsageError for `answers`, DataError for words that are not those of the weights.
     """
     if answers is not None:
-        raise UsageError("a follower has no answers; leave out --answers")
+        raise UsageError("navigation has no answers; leave out --answers")
     if words is None:
         return None
     vocabulary = InstructionVocabulary.load(words)
@@ -88,7 +88,7 @@ def assets(sizes: Sizes, words: str | Path | None, answers: str | Path | None) -
         raise DataError(
             f"gives {len(vocabulary)} ids with that of the begin word, the checkpoint's table has {sizes.words}",
             file=words,
-            fix="give the vocabulary that the follower was trained with",
+            fix="give the vocabulary that the checkpoint was trained with",
         )
     return {"words": list(vocabulary.words)}
 

@@ -1,4 +1,4 @@
-"""The speaker of EnvDrop and CLIP-ViL-VLN, in files as those of the follower; from Python alone, see `from_envdrop`."""
+"""The speaker of EnvDrop and CLIP-ViL-VLN, in files as those of the follower."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from clipvil.convert.base import Sizes, Source, loaded, translate
-from clipvil.convert.envdrop import renamed
+from clipvil.convert.base import Conversion, Sizes, Source, loaded, translate
+from clipvil.convert.envdrop import assets, renamed
 from clipvil.models import envdrop_speaker
 from clipvil.models.envdrop_speaker import Speaker
+from clipvil.models.navigator import Navigator
 
-MODEL, PRESET, TITLE = "envdrop", "published", "speaker of EnvDrop"
+__all__ = ["assets", "build", "from_envdrop", "sizes", "source_name", "views"]
+TASK, MODEL, PRESET = "navigation_speaker", "envdrop", "published"
+TITLE, VOCABULARIES = "speaker of EnvDrop", "--words"
 OPTIONS = ("angle_size", "dropout", "feature_dropout")
 DROPPED: Sequence[tuple[str, str]] = (
     (r"decoder\.baseline_projection\..*", "a baseline for reinforcement learning that nothing uses"),
@@ -44,9 +47,14 @@ def sizes(state: Mapping[str, Tensor]) -> Sizes:
 
 
 def build(settings: Mapping[str, Any], *args: Any, **sizes: Any) -> nn.Module:
-    """The speaker of these settings; `channels` counts the angles in, since the shapes do."""
+    """The speaker of these settings, as its task builds it; `channels` counts the angles in, since the shapes do."""
     config = envdrop_speaker.configure(settings)
-    return Speaker(sizes["words"], sizes["channels"] - config.angle_size, config)
+    return Navigator(None, Speaker(sizes["words"], sizes["channels"] - config.angle_size, config))
+
+
+def views(found: Conversion) -> int:
+    """How many numbers of a view are features, of what a checkpoint says."""
+    return found.sizes.channels - int(found.assumed["angle_size"])
 
 
 def from_envdrop(state: Mapping[str, Tensor], **options: Any) -> Speaker:
@@ -55,4 +63,4 @@ def from_envdrop(state: Mapping[str, Tensor], **options: Any) -> Speaker:
     Raises CheckpointError naming what is missing, left over or misshapen.
     """
     kind = cast(Source, sys.modules[__name__])
-    return cast(Speaker, loaded(kind, translate(kind, state, options)))
+    return cast(Speaker, cast(Navigator, loaded(kind, translate(kind, state, options))).speaker)

@@ -73,7 +73,9 @@ def convert(
     model = loaded(kind, found)
     recipe = recipe.model_copy(update={"model": found.settings})
     save_weights(out / "best.safetensors", model)
-    spec = EncoderSpec(recipe.encoder.name, "", found.sizes.channels)
+    # What a speaker's shapes tell are features and angles together.
+    views = getattr(kind, "views", None)
+    spec = EncoderSpec(recipe.encoder.name, "", found.sizes.channels if views is None else views(found))
     if assets is not None:
         atomic_write_json(out / "assets.json", {"task": assets, "encoder": asdict(spec), "data": {}})
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -12,6 +12,7 @@ from clipvil.errors import UsageError
 # Name -> module. A table and not imports, so that a conversion loads only what it needs.
 _SOURCES = {
     "envdrop": "clipvil.convert.envdrop",
+    "envdrop-speaker": "clipvil.convert.envdrop_speaker",
     "clip-vil-captioner": "clipvil.convert.clip_vil_captioner",
     "clip-vil-p": "clipvil.convert.clip_vil_p_folder",
     "mmf-movie-mcan": "clipvil.convert.mmf_movie_mcan",

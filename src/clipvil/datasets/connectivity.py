@@ -21,6 +21,10 @@ from clipvil.errors import DataError
 from clipvil.simulator.graph import Graph
 
 SUFFIX = "_connectivity.json"
+Poses = Mapping[str, npt.NDArray[np.float64]]
+"""Of each included viewpoint the rotation (3, 3) from its skybox to the world."""
+_SLACK = 0.01
+"""How far a matrix may be from a rotation: files are rounded."""
 
 
 class Graphs(Mapping[str, Graph]):
@@ -84,6 +88,28 @@ def graph_from_rows(value: list[Any], path: str | Path, scan: str) -> Graph:
     begin = np.cumsum(degree) - degree
     neighbours[sources, np.arange(len(sources)) - begin[sources]] = targets
     return Graph(scan, tuple(names), included, position, neighbours)
+
+
+def read_poses(path: str | Path) -> Poses:
+    """The rotations of the included viewpoints of a connectivity file, which drawing views from skyboxes needs.
+
+    Raises DataError as `read_graph`, and for a pose that does not rotate.
+    """
+    path = Path(path)
+    value = parse_json(read_text(path), file=path)
+    if not isinstance(value, list) or not value:
+        raise DataError("must be a list of viewpoints", file=path)
+    out = {}
+    for number, item in enumerate(value, start=1):
+        row = Row(item, path, number)
+        if not _truths(row, "included", [row.raw("included")], 1)[0]:
+            continue
+        _position(row)
+        turned = np.array(row.raw("pose"), np.float64).reshape(4, 4)[:3, :3]
+        if np.abs(turned @ turned.T - np.eye(3)).max() > _SLACK or np.linalg.det(turned) < 0:
+            raise row.error("its first three rows and columns must be a rotation", "pose")
+        out[row.text("image_id")] = turned
+    return out
 
 
 def _truths(row: Row, name: str, values: Any, size: int) -> Any:

@@ -78,13 +78,21 @@ def path_of(row: Row, graphs: GraphMap | None, name: str = "path") -> tuple[str,
         scan = row.text("scan")
         try:
             graph = find_graph(graphs, scan)
-            numbers = [graph.find(viewpoint) for viewpoint in path]
+        except DataError as error:
+            raise row.error(str(error), "scan") from None
+        try:
+            check_path(graph, path)
         except DataError as error:
             raise row.error(str(error), name) from None
-        for here, there in itertools.pairwise(numbers):
-            if here != there and not graph.adjacent[here, there]:
-                raise row.error(f"no edge from {graph.viewpoints[here]} to {graph.viewpoints[there]}", name)
     return tuple(path)
+
+
+def check_path(graph: Graph, path: Sequence[str]) -> None:
+    """Raise DataError for a viewpoint that the graph does not include and for a step that is no edge."""
+    numbers = [graph.find(viewpoint) for viewpoint in path]
+    for here, there in itertools.pairwise(numbers):
+        if here != there and not graph.adjacent[here, there]:
+            raise DataError(f"no edge from {graph.viewpoints[here]} to {graph.viewpoints[there]}")
 
 
 def heading_of(row: Row) -> float:

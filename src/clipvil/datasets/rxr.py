@@ -10,8 +10,9 @@ Data section:
     val_unseen: rxr_val_unseen_guide.jsonl.gz
 
 A guide file holds JSON lines, gzipped or not, of {instruction_id, path_id, scan, path, heading, language, instruction};
-other fields are passed over, but `parse_tree_origin` (CLIP-ViL's pre-processed files), whose words are kept in
-`extra["words"]`, parted by blanks, since the published Hindi and Telugu vocabularies count those.
+other fields are passed over, but in Hindi and Telugu `parse_tree_origin` (CLIP-ViL's pre-processed files), whose words
+are kept in `extra["words"]`, parted by blanks, since the published vocabularies of these two count those. English has
+trees too, but was split as R2R is.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _language(row: Row) -> str:
 
 def _episode(row: Row, language: str, graphs: GraphMap | None) -> Episode:
     said = episodes.words_of(row, row.raw("instruction"), "instruction")
-    words = _parsed_words(row)
+    words = [] if language.split("-")[0] == "en" else _parsed_words(row)
     return Episode(
         row.identifier("instruction_id"),
         row.text("scan"),

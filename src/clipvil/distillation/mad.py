@@ -92,7 +92,10 @@ class Distiller(nn.Module):
     def _trust(self, told: Mapping[str, Tensor]) -> Tensor:
         if self.choice.confidence != "relative":
             return told["weight"]
-        logits = self._state("logits", told).detach().float().flatten(1)
+        if "logits" not in self.states:
+            raise RecipeError("'distillation.confidence' relative: the model has no tap 'logits'")
+        # However a task puts the choices of a record: as many rows as lessons.
+        logits = self.states["logits"].detach().float().reshape(len(told["weight"]), -1)
         return relative(told["weight"], functional.cross_entropy(logits, told["gold"], reduction="none"))
 
     def _distance(self, place: str, head: nn.Module, told: Mapping[str, Tensor], key: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 FOLDS = 5
 _DECAY = 1e-3
-_STEPS = 60
+STEPS = 30
 
 
 def probe_features(pictures: Tensor, texts: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def _fit(features: Tensor, gold: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     weight = torch.zeros(classes, features.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
     # A small step: features of many channels are summed up.
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, history_size=10, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()

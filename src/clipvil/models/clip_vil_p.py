@@ -1,7 +1,8 @@
 """CLIP-ViL_p: one transformer over the word pieces of a sentence and the cells of a picture, trained with its encoder.
 
-`ClipVilP` is the body, `ClipVilPModel` the body with an encoder (or none: cells from a feature store) and heads. Every
-distinct picture of a batch is encoded and projected once, however many sentences are about it.
+`ClipVilP` is the body, `ClipVilPModel` the body with heads. Cells come from a feature store, or from the encoder that
+`clipvil.models.picture_model.PictureModel` puts before it. Every distinct picture of a batch is projected once, however
+many sentences are about it.
 Facts and differences from the released code: docs/clip-vil-p.md.
 """
 
@@ -131,10 +132,7 @@ class ClipVilPOutput:
 
 
 class ClipVilPModel(nn.Module):
-    """Encoder (a `GridTrunk`, or None), body and heads.
-
-    Parameters are called `trunk.`, `body.` and `heads.`: the groups that get different optimisers.
-    """
+    """Body and heads. Parameters are called `body.` and `heads.`."""
 
     def __init__(
         self,
@@ -144,9 +142,8 @@ class ClipVilPModel(nn.Module):
         channels: int,
         answers: int = 0,
         heads: Collection[str] = HEADS,
-        trunk: nn.Module | None = None,
     ) -> None:
-        """`answers` classes; `heads` those to build, of `HEADS`. Weights of the trunk stay what they are."""
+        """`answers` classes; `heads` those to build, of `HEADS`. Raises RecipeError for others."""
         super().__init__()
         self.config = config
         self.body = ClipVilP(config, words, channels)
@@ -161,34 +158,22 @@ class ClipVilPModel(nn.Module):
             parts["answers"] = AnswerHead(config, answers)
         self.heads = nn.ModuleDict(parts)
         self.heads.apply(partial(initialise, config=config))
-        self.trunk = trunk
 
     def forward(
         self,
         tokens: Tensor,
         token_mask: Tensor,
-        cells: Tensor | None = None,
-        cell_mask: Tensor | None = None,
-        shapes: Tensor | None = None,
+        cells: Tensor,
+        cell_mask: Tensor | None,
+        shapes: Tensor,
         picture: Tensor | None = None,
         *,
-        pixels: Tensor | None = None,
-        pixel_mask: Tensor | None = None,
         segments: Tensor | None = None,
         chosen: Tensor | None = None,
         tied: TiedTags | None = None,
         heads: Collection[str] | None = None,
     ) -> ClipVilPOutput:
-        """See `ClipVilP.forward`. With a trunk, `pixels` (P, 3, H, W) stand in the place of the cells.
-
-        `pixel_mask` (P, H, W) True where the canvas shows picture: what is not is masked in the sane behaviour and
-        attended to in the published one. `heads` that are asked (None: all there are).
-        Raises DataError when neither cells with shapes nor pixels with a trunk are given.
-        """
-        if pixels is not None and self.trunk is not None:
-            cells, cell_mask, shapes = self.trunk(pixels, None if self.config.published else pixel_mask)
-        if cells is None or shapes is None:
-            raise DataError("CLIP-ViL_p needs cells with their shapes, or a trunk and pixels")
+        """See `ClipVilP.forward`. `heads` that are asked (None: all there are)."""
         sequence, pooled = self.body(
             tokens, token_mask, cells, cell_mask, shapes, picture, segments=segments, chosen=chosen, tied=tied
         )
@@ -201,6 +186,11 @@ class ClipVilPModel(nn.Module):
         if "answers" in asked:
             out.answers = self.heads["answers"](pooled)
         return out
+
+    @property
+    def sees_padding(self) -> bool:
+        """Whether the black cells around a picture are attended to, as published; read by `PictureModel`."""
+        return self.config.published
 
     def distillation_taps(self) -> dict[str, Tap]:
         """Where its states can be matched: the body's last layer, [CLS], word pieces and cells; and its answers."""
@@ -224,8 +214,7 @@ def build(
     channels: int,
     answers: int = 0,
     heads: Collection[str] = HEADS,
-    trunk: nn.Module | None = None,
 ) -> ClipVilPModel:
     """A fresh model from a recipe's `model` section; see `clip_vil_p_config.configure_clip_vil_p`."""
     config = configure_clip_vil_p(settings)
-    return ClipVilPModel(config, words=words, channels=channels, answers=answers, heads=heads, trunk=trunk)
+    return ClipVilPModel(config, words=words, channels=channels, answers=answers, heads=heads)

@@ -20,15 +20,16 @@ class ClipVilPAnswers(ClipVilPModel):
         question: Tensor,
         lengths: Tensor,
         cells: Tensor,
-        mask: Tensor | None = None,
-        shapes: Tensor | None = None,
+        mask: Tensor | None,
+        shapes: Tensor,
+        picture: Tensor | None = None,
     ) -> ClipVilPOutput:
-        """Answer questions: word pieces (B, T), of which `lengths` (B,) are real, cells (B, N, C), mask (B, N) or None,
+        """Answer questions: word pieces (B, T), of which `lengths` (B,) are real, cells (P, N, C), mask (P, N) or None,
 
-        shapes (B, 2). See `ClipVilP.forward`.
+        shapes (P, 2), and picture (B,) where questions share pictures. See `ClipVilP.forward`.
         """
         place = torch.arange(question.shape[1], device=question.device)
-        return super().forward(question, place < lengths.unsqueeze(1), cells, mask, shapes)
+        return super().forward(question, place < lengths.unsqueeze(1), cells, mask, shapes, picture)
 
 
 def build(

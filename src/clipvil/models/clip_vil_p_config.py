@@ -23,8 +23,8 @@ class ClipVilPConfig:
 
     behaviour: Behaviour = "sane"
     """`published` repeats what the released code does: linear pooler, padding cells attended to, cells drawn outside
-    training too, rows 0 of the text tables without gradient. Whether cells of padding come in at all is for who makes
-    the batch: `pictures.padding` where the encoder is trained along."""
+    training too, rows 0 of the text tables without gradient. Where the encoder is trained along, the canvas is then
+    encoded with its padding, unless `pictures.padding` says otherwise; features from a store always have it."""
     hidden: int = 768
     heads: int = 12
     layers: int = 12

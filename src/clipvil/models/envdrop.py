@@ -46,11 +46,12 @@ class StepOutput:
 class EnvDrop(nn.Module):
     """The follower. `visual` is D, the length of a view's features without angles."""
 
-    def __init__(self, words: int, visual: int, config: EnvDropConfig) -> None:
+    def __init__(self, visual: int, config: EnvDropConfig, encoder: nn.Module) -> None:
+        """`encoder` makes an `Instruction` of ids (B, L) and lengths (B,)."""
         super().__init__()
         width = visual + config.angle_size
         self.config, self.visual = config, visual
-        self.encoder = InstructionEncoder(words, config)
+        self.encoder = encoder
         self.features = VisualFeatures(visual, config)
         self.action = nn.Linear(config.angle_size, config.action_size)
         self.look = Attention(config.hidden, width)
@@ -108,6 +109,21 @@ class EnvDrop(nn.Module):
         return found
 
 
-def build(settings: Mapping[str, Any], *, words: int, visual: int) -> EnvDrop:
-    """A fresh follower from a recipe's `model` section for `words` word ids and views of `visual` numbers."""
-    return EnvDrop(words, visual, configure(settings))
+def build(
+    settings: Mapping[str, Any],
+    *,
+    words: int,
+    visual: int,
+    bert: Mapping[str, Any] | None = None,
+    bert_trained: bool = False,
+) -> EnvDrop:
+    """A fresh follower from a recipe's `model` section for `words` word ids and views of `visual` numbers.
+
+    With the sizes of a BERT (`envdrop_bert.bert_sizes`) that reads the instructions, in the place of an LSTM.
+    """
+    config = configure(settings)
+    if bert is None:
+        return EnvDrop(visual, config, InstructionEncoder(words, config))
+    from clipvil.models.envdrop_bert import BertInstructionEncoder
+
+    return EnvDrop(visual, config, BertInstructionEncoder(bert, config, trained=bert_trained))

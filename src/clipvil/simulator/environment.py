@@ -75,7 +75,7 @@ class NavigationEnvironment:
         if seed is not None:
             self._generator = np.random.default_rng(seed)
         chosen = (options or {}).get("episode")
-        number = int(self._generator.integers(len(self.episodes))) if chosen is None else int(chosen)
+        number = int(self._generator.integers(len(self.episodes))) if chosen is None else _whole(chosen, "an episode")
         if not 0 <= number < len(self.episodes):
             raise UsageError(f"there is no episode {number}; numbers go from 0 to {len(self.episodes) - 1}")
         self.episode = self.episodes[number]
@@ -90,7 +90,8 @@ class NavigationEnvironment:
         if self._over:
             raise UsageError("the episode is over; call reset first")
         before = self._distance()
-        terminated = action is None or (self.choice == "panoramic" and int(action) == STOP)
+        panoramic = self.choice == "panoramic"
+        terminated = action is None or (panoramic and _whole(action, "a panoramic action") == STOP)
         if terminated:
             reward = 0.0 if self._goal is None else 2.0 if before < MARGIN else -2.0
         else:
@@ -102,13 +103,13 @@ class NavigationEnvironment:
 
     def _act(self, action: Any) -> None:
         if self.choice == "panoramic":
-            self._simulator.go([int(action)])
+            self._simulator.go([_whole(action, "a panoramic action")])
             return
         try:
             location, heading, elevation = (float(part) for part in action)
         except (TypeError, ValueError):
             raise UsageError("an action in view is (location, heading change, elevation change), or None") from None
-        self._simulator.act([int(location)], [heading], [elevation])
+        self._simulator.act([_whole(location, "a location")], [heading], [elevation])
 
     def observation(self) -> dict[str, Any]:
         """Where the agent is, how it looks, what it was told and where it can go: plain values and arrays.
@@ -156,6 +157,17 @@ class NavigationEnvironment:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _whole(value: Any, what: str) -> int:
+    """A whole number, also one of NumPy. Raises UsageError for anything else, half a number among it."""
+    try:
+        number = int(value)
+        if not isinstance(value, str | bytes) and number == value:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError(f"{what} is a whole number, not {value!r}")
 
 
 def register(name: str = ENVIRONMENT) -> str:

@@ -120,8 +120,13 @@ class Simulator:
         """Move each agent to a navigable location in its view (0: stay), then turn it by the sign of the changes.
 
         Turns are 30 degrees whatever the size of the change, as in the discretised original; beyond the upper and the
-        lower row elevation stays. Raises UsageError, changing nothing, for a location that is not in the list.
+        lower row elevation stays. Raises UsageError, changing nothing, for a location that is not in the list and for
+        a change that is no number.
         """
+        turned, raised = np.sign(heading), np.sign(elevation)
+        if np.isnan(turned + raised).any():
+            raise UsageError("changes of heading and elevation must be numbers")
+        right, up = turned.astype(np.int64), raised.astype(np.int64)
         table = self._in_view
         slot = np.asarray(index, np.int64)
         if ((slot < 0) | (slot >= table.count.take(self._row))).any():
@@ -131,7 +136,6 @@ class Simulator:
                 f"agent {agent}: location {int(bad[agent])} is not in its list of {int(table.count[self._row[agent]])}"
             )
         self.viewpoint = table.viewpoint.take(self._row * table.width + slot).astype(np.int64)
-        right, up = np.sign(heading).astype(np.int64), np.sign(elevation).astype(np.int64)
         self.view = table.turn.take(self.view * 9 + right * 3 + (up + 4))
         self._row = self.viewpoint * VIEWS + self.view
         self.steps = self.steps + 1

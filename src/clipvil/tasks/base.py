@@ -84,8 +84,8 @@ class Task(Protocol):
 
     `records` are of the one record type that the task names, or what its `units` made of them; `model` is what `build`
     returned. What only some tasks have is not asked of all: `trains = False` (see `trains`), `units`, `light`,
-    `attach`, `prepare_training`, `begin`, `at_epoch`, `estimate`, `continue_from` (see the functions of those names),
-    `order` (see `reading_order`), `refuses` (see `refusal`), `loss_weights` (see `LossTerms`) and
+    `attach`, `prepare_training`, `begin`, `at_epoch`, `stage`, `estimate`, `continue_from` (see the functions of those
+    names), `order` (see `reading_order`), `refuses` (see `refusal`), `loss_weights` (see `LossTerms`) and
     `adopt(model, initial: InitialRun) -> JSON report`, which takes over what it can of a run of another task.
     """
 
@@ -172,6 +172,15 @@ def at_epoch(task: Task, epoch: float) -> None:
     own = getattr(task, "at_epoch", None)
     if own is not None:
         own(epoch)
+
+
+def stage(task: Task) -> int:
+    """Which part of its training a task is in (its `stage()`; 0 for one that knows a single one).
+
+    Scores of an earlier stage judge a model that was not yet asked everything: the best step is of the last stage.
+    """
+    own = getattr(task, "stage", None)
+    return 0 if own is None else int(own())
 
 
 def light(task: Task) -> Task:

@@ -1,17 +1,17 @@
-"""Episodes as numbers: words, places in the world, and the houses with their features that a run has at hand."""
+"""Episodes as numbers: places in the world, and the houses with their features that a run has at hand."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipvil.errors import CheckpointError, DataError, RecipeError, UsageError
+from clipvil.errors import DataError, UsageError
 from clipvil.features.blind import BlindSource
 from clipvil.features.panorama import PanoramaFeatures
 from clipvil.features.store import Store
@@ -21,8 +21,6 @@ from clipvil.simulator.graph import Graph
 from clipvil.simulator.views import VIEWS
 from clipvil.simulator.world import World
 from clipvil.tasks.navigation_rollout import Journeys, Place
-from clipvil.tasks.navigation_settings import WordSettings
-from clipvil.text.instructions import InstructionVocabulary, split_instruction
 
 if TYPE_CHECKING:
     from clipvil.datasets.base import Dataset
@@ -81,47 +79,6 @@ def open_panoramas(datasets: Mapping[str, Dataset], features: FeatureSource) -> 
                     raise DataError(f"episode {record.episode_id}: no graph of the scan '{record.scan}'")
                 graphs[record.scan] = dataset.graphs[record.scan]
     return Panoramas(features, World(graphs))
-
-
-def learnt_words(settings: WordSettings, train: Sequence[Episode]) -> InstructionVocabulary:
-    """The vocabulary that the settings name, or that of the training instructions. Raises DataError, RecipeError."""
-    if settings.words:
-        return InstructionVocabulary.load(settings.words)
-    found = InstructionVocabulary.build(map(words_of, train), min_count=settings.min_word_count)
-    if not found.words:
-        raise RecipeError(f"no word comes {settings.min_word_count} times; lower task_settings.min_word_count")
-    return found
-
-
-def kept_words(assets: Mapping[str, Any]) -> InstructionVocabulary:
-    """The vocabulary among a run's assets. Raises CheckpointError when it is not there."""
-    words = assets.get("words")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CheckpointError("the run has no list of words")
-    return InstructionVocabulary(words)
-
-
-def words_of(episode: Episode) -> list[str]:
-    """The words of an instruction: the corpus's own where it parted them, else by the published splitter."""
-    own = episode.extra.get("words")
-    return own.lower().split() if own else split_instruction(episode.instruction)
-
-
-def encode_words(
-    words: InstructionVocabulary, settings: WordSettings, episodes: Sequence[Episode]
-) -> dict[str, Tensor]:
-    """words (B, L) int64 padded with 0, word_count (B,). Raises DataError for an instruction with no words."""
-    rows = []
-    for episode in episodes:
-        said = words_of(episode)
-        if not any(any(letter.isalnum() for letter in word) for word in said):
-            raise DataError(f"episode {episode.episode_id}: an instruction with no words")
-        rows.append(words.encode(said, min(settings.max_words, len(said) + 2)))
-    counts = [len(row) for row in rows]
-    out = torch.zeros(len(rows), max(counts), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        out[place, : len(row)] = torch.tensor(row)
-    return {"words": out, "word_count": torch.tensor(counts)}
 
 
 def encode_paths(world: World, episodes: Sequence[Episode]) -> dict[str, Tensor]:

@@ -46,9 +46,18 @@ class NavigationScores:
 
 
 def score_routes(routes: Sequence[Route], *, shortest: Shortest = "graph") -> NavigationScores:
-    """Score checked trajectories. Raises DataError where there are none, or an episode's ends are not joined."""
+    """Score checked trajectories.
+
+    Raises DataError where there are none, an episode's ends are not joined, or no episode has a goal: official test
+    sets hold the start alone, and walks away from it would be scored as if it were the goal.
+    """
     if not routes:
         raise DataError("no episodes to score")
+    if all(len(route.reference) == 1 for route in routes):
+        raise DataError(
+            "the paths of all episodes hold the start alone, as those of test sets do: there is no goal to score by",
+            fix="score a split whose paths are whole; a test set is judged by its server",
+        )
     values = {name: np.empty(len(routes)) for name in METRICS}
     scans: dict[str, list[int]] = {}
     for number, route in enumerate(routes):

@@ -10,17 +10,27 @@ from clipvil.errors import RecipeError
 from clipvil.tasks.settings import one_of, read_settings
 
 TASK, SPEAKER = "navigation", "navigation_speaker"
+TEXTS = ("words", "wordpiece", "bert")
 
 
 @dataclass(frozen=True)
 class WordSettings:
     """What both tasks say of words and of paths."""
 
+    text: str = "words"
+    """words: the published splitter and vocabulary. wordpiece: pieces of words, of `words` or built from the training
+    instructions. bert: a BERT's pieces, and that BERT reads them for the follower (CLEAR)."""
     max_words: int = 80
     """Ids of an instruction, begin and end counted; a longer one is cut (80 for R2R, 160 for RxR)."""
     min_word_count: int = 5
     words: str | None = None
-    """A vocabulary file (`train_vocab.txt`) instead of the training instructions' words."""
+    """A vocabulary instead of the training instructions' words: a file (`train_vocab.txt`), or of word pieces what
+    `WordPiece.load` takes (bert-base-uncased, a folder, a vocab.txt)."""
+    bert: str | None = None
+    """For `text: bert`: a folder with config.json, model.safetensors and a vocabulary, or a repository of the hub as
+    bert-base-multilingual-cased. Needed where no run is started from that has one."""
+    train_bert: bool = False
+    """Train the BERT along (with the recipe's `trunk.optimiser` and `trunk.schedule`, where they are given)."""
     teacher: str = "shortest"
     """shortest: the shortest way to the goal (published for R2R, and by CLIP-ViL for RxR too). reference: the path that
     the instruction tells, which in RxR is not the shortest (CLEAR)."""
@@ -29,6 +39,11 @@ class WordSettings:
 
     def check(self) -> None:
         """Raises RecipeError."""
+        one_of(self.text, TEXTS, "text")
+        if self.text != "bert" and (self.bert or self.train_bert):
+            raise RecipeError(f"'task_settings.{'bert' if self.bert else 'train_bert'}' needs task_settings.text=bert")
+        if self.text == "bert" and self.words:
+            raise RecipeError("'task_settings.words' is the BERT's own with task_settings.text=bert; leave it out")
         one_of(self.teacher, ("shortest", "reference"), "teacher")
         for name, least in (("max_words", 3), ("min_word_count", 1), ("max_steps", 1)):
             if getattr(self, name) < least:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipvil.datasets.episodes import check_path
 from clipvil.datasets.r2r import read_r2r
 from clipvil.errors import DataError
 from clipvil.models.envdrop_speaker import Speaker
@@ -19,7 +20,8 @@ from clipvil.simulator.world import World
 from clipvil.tasks.navigation_batches import encode_paths, journeys_of
 from clipvil.tasks.navigation_rollout import Guide, Journeys, Place, Teacher
 from clipvil.tasks.navigation_settings import NavigationSettings
-from clipvil.text.instructions import END, PAD, UNKNOWN, InstructionVocabulary
+from clipvil.tasks.navigation_text import Ids
+from clipvil.text.instructions import PAD
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,10 @@ class Augmentation:
         if not self._episodes:
             raise DataError("holds no path of a training house", file=path)
         for episode in self._episodes:
-            for name in episode.path:
-                graphs[episode.scan].find(name)
+            try:
+                check_path(graphs[episode.scan], episode.path)
+            except DataError as error:
+                raise DataError(f"path {episode.path_id}: {error}", file=path) from None
 
     def __len__(self) -> int:
         """How many paths there are."""
@@ -131,7 +135,7 @@ def translated(
     speaker: Speaker,
     place: Place,
     paths: Mapping[str, Tensor],
-    words: InstructionVocabulary,
+    words: Ids,
     settings: NavigationSettings,
     noise: Tensor | None,
 ) -> dict[str, Tensor]:
@@ -142,10 +146,12 @@ def translated(
     longest = settings.max_words - 1
     with _quiet(speaker), torch.no_grad():
         context = speaker.encode(seen.views.to(device), seen.actions.to(device), noise)
-        said = speaker.say(context, seen.mask.to(device), begin=words.begin, end=END, unknown=UNKNOWN, longest=longest)
+        said = speaker.say(
+            context, seen.mask.to(device), begin=words.begin, end=words.end, unknown=words.unknown, longest=longest
+        )
     rows = torch.cat([torch.full_like(said[:, :1], words.begin), said], 1)
-    unfinished = ~(rows == END).any(1)
-    rows[unfinished, -1] = END
+    unfinished = ~(rows == words.end).any(1)
+    rows[unfinished, -1] = words.end
     return {
         "words": rows,
         "word_count": (rows != PAD).sum(1),

@@ -20,6 +20,7 @@ from clipvil.models.outputs import AnswerOutput
 from clipvil.tasks.base import InitialRun
 from clipvil.tasks.settings import one_of
 from clipvil.tasks.transplant import adopt_model, initial_words
+from clipvil.tasks.transplant import check_words as check_initial_words
 from clipvil.text.vocabulary import MAX_TOKENS, Vocabulary, word_vectors
 from clipvil.text.wordpiece import WordPiece
 
@@ -70,6 +71,7 @@ class PictureText(ABC):
     """The base of such tasks. A task sets `words` when it is prepared or restored, and then calls `forget`."""
 
     name = ""
+    settings: WordSettings
     max_tokens = MAX_TOKENS
     bert: str | None = None
 
@@ -88,6 +90,7 @@ class PictureText(ABC):
     def forget(self) -> None:
         """Drop what was worked out from other words."""
         self._encoded: dict[str, tuple[list[int], int]] = {}
+        self._places: dict[str, tuple[tuple[int, int], ...]] = {}
 
     def learn_words(self, texts: Iterable[str], settings: WordSettings) -> None:
         """The vocabulary of the training texts, or the one of the named file."""
@@ -126,17 +129,21 @@ class PictureText(ABC):
         return module
 
     def continue_from(self, initial: InitialRun, train: Sequence[Any]) -> None:
-        """What the run of the same task knew; of another one its word pieces, and the rest learnt from `train`."""
+        """What the run of the same task knew; of another one its word pieces, and the rest learnt from `train`.
+
+        Raises RecipeError where the settings name other words or another BERT than the run's.
+        """
         if initial.task == self.name:
             self.restore(initial.assets)
-            return
-        self.prepare(train)
-        if not isinstance(self.words, WordPiece):
-            raise RecipeError(
-                "init: a run of another task passes on word pieces; set task_settings.tokenizer to wordpiece"
-            )
-        self.words = initial_words(initial)
-        self.forget()
+        else:
+            if self.settings.tokenizer != "wordpiece":
+                raise RecipeError(
+                    "init: a run of another task passes on word pieces; set task_settings.tokenizer to wordpiece"
+                )
+            self.prepare(train)
+            self.words = initial_words(initial)
+            self.forget()
+        check_initial_words(initial, self.settings.words, self.settings.bert, self.words)
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Take the body of a run of another task, and its answer head row by row where this task has answers."""
@@ -161,18 +168,24 @@ class PictureText(ABC):
         """What a model reads: question (B, T) and length (B,) int64, cells (B, N, C), shapes (B, 2), and where they
 
         apply mask (B, N) bool and boxes (B, N, 4) of regions (shares of the picture). T is `max_tokens`; of word pieces
-        it is the length of the longest text.
+        it is the length of the longest text, and where texts share pictures cells, shapes and mask are of the P
+        distinct ones, with picture (B,) int64, which of them each text is about.
         """
-        grids = features.batch(image_ids)
+        pieces = isinstance(self.words, WordPiece)
+        rows = {image_id: row for row, image_id in enumerate(dict.fromkeys(image_ids))}
+        shared = pieces and len(rows) < len(image_ids)
+        grids = features.batch(list(rows) if shared else image_ids)
         encoded = [self._encode(text) for text in texts]
         # Recurrent models were published with a fixed number of steps; one that masks padding need not compute it.
-        longest = max(length for _, length in encoded) if isinstance(self.words, WordPiece) else self.max_tokens
+        longest = max(length for _, length in encoded) if pieces else self.max_tokens
         batch = {
-            "question": torch.tensor([rows[:longest] for rows, _ in encoded], dtype=torch.int64),
+            "question": torch.tensor([places[:longest] for places, _ in encoded], dtype=torch.int64),
             "length": torch.tensor([length for _, length in encoded], dtype=torch.int64),
             "cells": grids.cells,
             "shapes": grids.shapes,
         }
+        if shared:
+            batch["picture"] = torch.tensor([rows[image_id] for image_id in image_ids])
         if grids.mask is not None:
             batch["mask"] = grids.mask
         if grids.boxes is not None:
@@ -185,9 +198,13 @@ class PictureText(ABC):
         Raises RecipeError for whole words, whose places nothing tells.
         """
         words = self._words()
+        found = self._places.get(text)
+        if found is not None:
+            return found
         if not isinstance(words, WordPiece):
             raise RecipeError("distillation reads word pieces; set task_settings.tokenizer to wordpiece")
-        return tuple(words.places(text, self.max_tokens))
+        found = self._places[text] = tuple(words.offsets(text, self.max_tokens))
+        return found
 
     def _words(self) -> Vocabulary | WordPiece:
         if self.words is None:
@@ -204,9 +221,10 @@ class PictureText(ABC):
 def forward(model: nn.Module, batch: Mapping[str, Tensor]) -> AnswerOutput:
     """What a model makes of a batch that `PictureText.inputs` made."""
     # Only models that know what to do with boxes get as far as a batch that has them: see `_check_cells`.
-    regions = {"boxes": batch["boxes"]} if "boxes" in batch else {}
+    # Likewise only one that reads word pieces gets a batch whose texts share pictures.
+    more = {name: batch[name] for name in ("boxes", "picture") if name in batch}
     output: AnswerOutput = model(
-        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **regions
+        batch["question"], batch["length"], batch["cells"], batch.get("mask"), batch["shapes"], **more
     )
     return output
 

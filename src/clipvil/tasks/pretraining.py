@@ -6,7 +6,7 @@ whose corpus and answer table it uses. docs/pretraining.md tells how to use it, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +25,7 @@ from clipvil.tasks.pretraining_batches import PairInCorpus, PairsInCorpus, draw_
 from clipvil.tasks.pretraining_losses import IGNORED, counted_terms
 from clipvil.tasks.pretraining_scores import METRIC, score_objectives
 from clipvil.tasks.pretraining_settings import pretraining_settings
-from clipvil.tasks.transplant import adopt_model, initial_words
+from clipvil.tasks.transplant import adopt_model, check_words, initial_words, other_setting
 from clipvil.text.answer_table import AnswerTable
 from clipvil.text.wordpiece import WordPiece
 
@@ -59,12 +59,15 @@ class Pretraining:
         return PairsInCorpus(records)
 
     def prepare(self, train: Sequence[PairInCorpus]) -> None:
-        """Build the word pieces and the answer table from the corpus, or read them from the named files."""
+        """Build the word pieces and the answer table from the corpus, or read them from the named files.
+
+        A large corpus is gone through once and not gathered: memory goes with its distinct words.
+        """
         chosen = self.settings
         self.words = (
             WordPiece.load(chosen.words)
             if chosen.words
-            else WordPiece.build(column_of(train, "sentence"), size=chosen.word_pieces, min_count=chosen.min_word_count)
+            else WordPiece.build(_sentences(train), size=chosen.word_pieces, min_count=chosen.min_word_count)
         )
         self._learn_answers(train)
 
@@ -74,15 +77,12 @@ class Pretraining:
         Raises RecipeError where the settings name other word pieces, another BERT or another answer table.
         """
         chosen, self.words = self.settings, initial_words(initial)
-        if chosen.words and WordPiece.load(chosen.words).pieces != self.words.pieces:
-            raise _other("words", chosen.words, "the word pieces of the run")
-        if chosen.bert and chosen.bert != initial.recipe.get("task_settings", {}).get("bert"):
-            raise _other("bert", chosen.bert, "the weights of the run")
+        check_words(initial, chosen.words, chosen.bert, self.words)
         there = initial.assets.get("answers") if initial.task == self.name else None
         if there is not None and "qa" in self.settings.objectives:
             self.answers = AnswerTable.from_json(there)
             if chosen.answers and AnswerTable.load(chosen.answers).answers != self.answers.answers:
-                raise _other("answers", chosen.answers, "the answer table of the run")
+                raise other_setting("answers", chosen.answers, "the answer table of the run")
         else:
             self._learn_answers(train)
 
@@ -147,6 +147,10 @@ class Pretraining:
         """How many epochs were seen: whether `qa` counts by now."""
         self.epoch = epoch
 
+    def stage(self) -> int:
+        """0 until `qa` counts (see `qa_from_epoch`), then 1: the best step and patience begin anew with it."""
+        return int(self.epoch >= self.settings.qa_from_epoch)
+
     def collate(self, records: Sequence[PairInCorpus], features: FeatureSource) -> dict[str, Tensor]:
         """See `pretraining_batches.draw_batch`."""
         return draw_batch(records, features, self.settings, self._words(), self.answers)
@@ -159,7 +163,7 @@ class Pretraining:
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> LossTerms:
         """Cross-entropies by objective, each over what it asked (every weight 1, as published)."""
         terms = counted_terms(_asked(cast(ClipVilPModel, model), batch, self.settings.objectives))
-        if self.epoch < self.settings.qa_from_epoch:
+        if not self.stage():
             # Nothing of it yet, but its parameters take part: several processes wait for their gradients.
             counts = [float(one != "qa") for one in terms.names]
             terms.sums = terms.sums * terms.sums.new_tensor(counts)
@@ -220,10 +224,6 @@ class Pretraining:
         return min(1.0, sum(score for there, score in self.answers.targets(record.pair.labels) if there == place))
 
 
-def _other(name: str, given: str, kept: str) -> RecipeError:
-    return RecipeError(f"'task_settings.{name}': {given} differs from what init goes on with, {kept}; leave it out")
-
-
 def _asked(
     model: ClipVilPModel, batch: Mapping[str, Tensor], objectives: Sequence[str]
 ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -255,6 +255,11 @@ def _shares(hidden: Tensor, right: Tensor) -> list[float | None]:
     hits[asked] = right.float()
     pairs = zip(hits.sum(dim=1).tolist(), asked.sum(dim=1).tolist(), strict=True)
     return [got / count if count else None for got, count in pairs]
+
+
+def _sentences(train: Sequence[PairInCorpus]) -> Iterator[str]:
+    """The sentences of a split, one after the other."""
+    return train.sentences() if isinstance(train, PairsInCorpus) else (record.pair.sentence for record in train)
 
 
 def _answer_counts(train: Sequence[PairInCorpus]) -> dict[str, dict[str, int]]:

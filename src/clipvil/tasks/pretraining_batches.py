@@ -77,6 +77,11 @@ class PairsInCorpus(Sequence[Any]):
         own = getattr(self.pairs, "column", None)
         return list(own(name)) if own is not None else [getattr(pair, name) for pair in self.pairs]
 
+    def sentences(self) -> Iterator[str]:
+        """The sentences of all pairs, one after the other; of a mapped corpus none stays in memory."""
+        own = getattr(self.pairs, "sentence", None)
+        return map(own, range(len(self))) if own is not None else (pair.sentence for pair in self.pairs)
+
     def pictures(self) -> npt.NDArray[Any]:
         """The number of the picture of each pair, (len,) whole numbers: equal numbers are one picture."""
         own = getattr(self.pairs, "pictures", None)

@@ -25,7 +25,8 @@ class PretrainingSettings:
     The published two stages are two recipes, the second with `qa` and `init` of the first; or one with `qa_from_epoch`.
     """
     qa_from_epoch: float = 0.0
-    """Epochs after which `qa` joins the loss; its head is there from the beginning."""
+    """Epochs after which `qa` joins the loss; its head is there from the beginning. The best step is one after that,
+    where training gets as far, and `training.patience` counts anew."""
     max_tokens: int = MAX_TOKENS
     """Word pieces of a sentence, [CLS] and [SEP] among them."""
     mask_share: float = MASK_SHARE

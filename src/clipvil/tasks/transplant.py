@@ -9,12 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clipvil.errors import CheckpointError, ClipvilError
+from clipvil.errors import CheckpointError, ClipvilError, RecipeError
 from clipvil.models.answer_transplant import plan_transplant, transplant_head
 from clipvil.models.clip_vil_p import ClipVilPModel
 from clipvil.models.clip_vil_p_config import ClipVilPConfig, configure_clip_vil_p
 from clipvil.tasks.base import InitialRun
 from clipvil.text.answers import AnswerVocabulary
+from clipvil.text.vocabulary import Vocabulary
 from clipvil.text.wordpiece import WordPiece
 
 TRUNK, HEAD = "trunk.", "head."
@@ -33,6 +34,27 @@ def initial_words(initial: InitialRun) -> WordPiece:
         raise CheckpointError(
             f"init: the run of the task {initial.task} has no word pieces, which clip_vil_p reads ({error})"
         ) from None
+
+
+def check_words(initial: InitialRun, words: str | None, bert: str | None, kept: Vocabulary | WordPiece | None) -> None:
+    """See that `task_settings.words` and `.bert` ask for nothing else than the run that is gone on with has.
+
+    `kept` are its words. Raises RecipeError, or DataError where `words` cannot be read.
+    """
+    # Rows are compared alone: converted checkpoints also know special pieces where they are typed.
+    if words and kept is not None and _rows(type(kept).load(words)) != _rows(kept):
+        raise other_setting("words", words, "the words of the run")
+    if bert and bert != initial.recipe.get("task_settings", {}).get("bert"):
+        raise other_setting("bert", bert, "the weights of the run")
+
+
+def _rows(words: Vocabulary | WordPiece) -> list[str]:
+    return list(words.pieces if isinstance(words, WordPiece) else words.words)
+
+
+def other_setting(name: str, given: str, kept: str) -> RecipeError:
+    """What refuses a setting that a run which starts from another one cannot follow."""
+    return RecipeError(f"'task_settings.{name}': {given} differs from what init goes on with, {kept}; leave it out")
 
 
 def initial_tensors(initial: InitialRun) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

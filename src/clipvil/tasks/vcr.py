@@ -77,6 +77,7 @@ class Vcr(PictureText):
     name = "vcr"
     metric = METRIC
     record_type: type = Commonsense
+    settings: VcrSettings
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(VcrSettings, settings, self.name)
@@ -156,17 +157,6 @@ class Vcr(PictureText):
             found.append(rationale_problem(record, record.answer_label or 0))
         return found
 
-    def teacher_inputs(self, records: Sequence[Commonsense]) -> list[Lesson]:
-        """One lesson a problem: the sequence with the right choice, which is to be told among all of the problem."""
-        lessons = []
-        for record in records:
-            for problem in self.problems(record):
-                right = problem.label or 0
-                places = tuple(self.reading(problem, right).places)
-                choices = tuple(problem.text(choice) for choice in range(len(problem.choices)))
-                lessons.append(Lesson(record.image_id, problem.parts(right), places, problem.label, choices))
-        return lessons
-
     def teacher_rows(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Where the right choices stand among the B * S sequences of a labelled batch: (B * problems,) int64, those of
 
@@ -176,6 +166,17 @@ class Vcr(PictureText):
         label = batch["label"]
         start = choices * torch.arange(count, device=label.device).unsqueeze(1)
         return (start + CHOICES * torch.arange(label.shape[1], device=label.device) + label).flatten()
+
+    def teacher_inputs(self, records: Sequence[Commonsense]) -> list[Lesson]:
+        """A lesson a problem, about its right choice; the texts of all four are what a teacher can be right about."""
+        return [self._lesson(record, problem) for record in records for problem in self.problems(record)]
+
+    def _lesson(self, record: Commonsense, problem: Problem) -> Lesson:
+        if problem.label is None:
+            raise DataError(f"question {record.annotation_id} has no label", fix="distil on a split with labels")
+        places = tuple((int(begin), int(end)) for begin, end in self.reading(problem, problem.label).places)
+        texts = tuple(problem.text(choice) for choice in range(CHOICES))
+        return Lesson(record.image_id, problem.parts(problem.label), places, problem.label, texts)
 
     def reading(self, problem: Problem, choice: int) -> Reading:
         """How the model reads one choice: word pieces, and where each stands in `problem.text(choice)`."""

@@ -47,6 +47,7 @@ class VisualEntailment(PictureText):
     name = "visual_entailment"
     metric = METRIC
     record_type: type = Entailment
+    settings: EntailmentSettings
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(EntailmentSettings, settings, self.name)

@@ -14,16 +14,14 @@ from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import CheckpointError, RecipeError, UsageError
 from clipvil.models import envdrop, envdrop_speaker
 from clipvil.models.envdrop import EnvDrop
+from clipvil.models.envdrop_bert import BertInstructionEncoder
 from clipvil.models.navigator import Navigator
 from clipvil.records import Episode
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.navigation_batches import (
     Panoramas,
     encode_paths,
-    encode_words,
     journeys_of,
-    kept_words,
-    learnt_words,
     open_panoramas,
 )
 from clipvil.tasks.navigation_losses import Normalise, actor_critic_loss, imitation_loss
@@ -40,8 +38,8 @@ from clipvil.tasks.navigation_rollout import (
     rollout,
 )
 from clipvil.tasks.navigation_settings import SPEAKER, TASK, NavigationSettings
+from clipvil.tasks.navigation_text import Words, check_length, encode_words, kept_words, learnt_words, same_kind
 from clipvil.tasks.navigation_translation import Augmentation, translated
-from clipvil.text.instructions import InstructionVocabulary
 from clipvil.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class Navigation:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = NavigationSettings.read(settings)
-        self.words: InstructionVocabulary | None = None
+        self.words: Words | None = None
         self.speaker: dict[str, Any] | None = None
         """The `model` section of the speaker that the model carries, for back-translation."""
         self._panoramas: Panoramas | None = None
@@ -84,6 +82,7 @@ class Navigation:
     def continue_from(self, initial: InitialRun, train: Sequence[Episode]) -> None:
         """Take the words of a run of this task, or of a speaker with what it carries."""
         self.restore(initial.assets)
+        same_kind(self.settings, self._words())
         if initial.task == SPEAKER:
             self.speaker = dict(initial.recipe["model"])
         if self.settings.back_translation and self.speaker is None:
@@ -96,7 +95,7 @@ class Navigation:
 
     def assets(self) -> dict[str, Any]:
         """The words, and the sizes of the speaker where the model carries one."""
-        return {"words": list(self._words().words), **({"speaker": self.speaker} if self.speaker else {})}
+        return {**self._words().to_assets(), **({"speaker": self.speaker} if self.speaker else {})}
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back what `assets` gave. Raises CheckpointError when it is not there."""
@@ -107,14 +106,24 @@ class Navigation:
         """A fresh model: the follower, beside it the speaker that was trained before, which stays as it is."""
         if model.get("name", MODELS[0]) not in MODELS:
             raise RecipeError(f"unknown model '{model['name']}' for the task navigation; choose one of {MODELS[0]}")
-        sizes = {"words": len(self._words()), "visual": encoder.grid_channels}
-        follower = envdrop.build(model, **sizes)
+        words = self._words()
+        check_length(self.settings, words)
+        sizes = {"words": len(words), "visual": encoder.grid_channels}
+        follower = envdrop.build(model, **sizes, bert=words.bert, bert_trained=self.settings.train_bert)
         if self.speaker is None:
             return Navigator(follower, None)
         speaker = envdrop_speaker.build(self.speaker, **sizes)
         if speaker.config.angle_size != follower.config.angle_size:
             raise RecipeError(f"'model.angle_size' must be the speaker's, {speaker.config.angle_size}")
         return Navigator(follower, speaker.requires_grad_(False))
+
+    def begin(self, model: nn.Module) -> dict[str, Any]:
+        """Take the weights of the BERT that the settings name; returns what was taken."""
+        source = self.settings.bert
+        if source is None:
+            return {}
+        encoder = cast(BertInstructionEncoder, cast(EnvDrop, cast(Navigator, model).follower).encoder)
+        return {"bert": source, "taken": encoder.load(source)}
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Take over a run of the speaker: the speaker, and the follower where it carries one."""
@@ -153,8 +162,8 @@ class Navigation:
             if reinforced and not chosen.reinforce:
                 continue
             drawn = self._augmentation.draw(len(part["path"]))
-            noise = follower.features.noise(follower.encoder.words.weight) if chosen.environment_dropout else None
-            told = translated(navigator.speaker, place, drawn, self._words(), chosen, noise)
+            noise = follower.features.noise(follower.action.weight) if chosen.environment_dropout else None
+            told = translated(navigator.speaker, place, drawn, self._words().ids, chosen, noise)
             weight = None if reinforced else chosen.augmented_imitation_weight
             loss = loss + self._one(follower, place, told, weight, noise)
         return loss
@@ -243,7 +252,7 @@ class Navigation:
             )
         return self._panoramas
 
-    def _words(self) -> InstructionVocabulary:
+    def _words(self) -> Words:
         if self.words is None:
             raise UsageError(f"the task {self.name} has no vocabulary yet; call prepare or restore first")
         return self.words

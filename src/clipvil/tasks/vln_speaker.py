@@ -24,17 +24,14 @@ from clipvil.tasks.base import InitialRun, Prediction, Score, Scores
 from clipvil.tasks.navigation_batches import (
     Panoramas,
     encode_paths,
-    encode_words,
     journeys_of,
-    kept_words,
-    learnt_words,
     open_panoramas,
-    words_of,
 )
 from clipvil.tasks.navigation_rollout import Place, Teacher
 from clipvil.tasks.navigation_settings import SPEAKER, TASK, SpeakerSettings
+from clipvil.tasks.navigation_text import Words, encode_words, kept_words, learnt_words, same_kind, words_of
 from clipvil.tasks.navigation_translation import along
-from clipvil.text.instructions import END, PAD, UNKNOWN, InstructionVocabulary
+from clipvil.text.instructions import PAD
 from clipvil.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -79,7 +76,7 @@ class NavigationSpeaker:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = SpeakerSettings.read(settings)
-        self.words: InstructionVocabulary | None = None
+        self.words: Words | None = None
         self.follower: dict[str, Any] | None = None
         """The `model` section of the follower that is carried along."""
         self._panoramas: Panoramas | None = None
@@ -104,12 +101,13 @@ class NavigationSpeaker:
     def continue_from(self, initial: InitialRun, train: Sequence[DescribedPath]) -> None:
         """Take the words of the run to start from, and its follower."""
         self.restore(initial.assets)
+        same_kind(self.settings, self._words())
         if initial.task == TASK:
             self.follower = dict(initial.recipe["model"])
 
     def assets(self) -> dict[str, Any]:
         """The words, and the sizes of the follower where one is carried along."""
-        return {"words": list(self._words().words), **({"follower": self.follower} if self.follower else {})}
+        return {**self._words().to_assets(), **({"follower": self.follower} if self.follower else {})}
 
     def restore(self, assets: Mapping[str, Any]) -> None:
         """Take back what `assets` gave. Raises CheckpointError when it is not there."""
@@ -120,11 +118,12 @@ class NavigationSpeaker:
         """A fresh speaker; beside it the follower that is carried along, which stays as it is."""
         if model.get("name", "envdrop") != "envdrop":
             raise RecipeError(f"unknown model '{model['name']}' for the task {self.name}; choose envdrop")
-        sizes = {"words": len(self._words()), "visual": encoder.grid_channels}
-        speaker = envdrop_speaker.build(model, **sizes)
+        words, visual = self._words(), encoder.grid_channels
+        speaker = envdrop_speaker.build(model, words=len(words), visual=visual)
         if self.follower is None:
             return Navigator(None, speaker)
-        return Navigator(envdrop.build(self.follower, **sizes).requires_grad_(False), speaker)
+        follower = envdrop.build(self.follower, words=len(words), visual=visual, bert=words.bert)
+        return Navigator(follower.requires_grad_(False), speaker)
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:
         """Carry along the follower of a navigation run."""
@@ -168,9 +167,11 @@ class NavigationSpeaker:
         self, model: nn.Module, batch: Mapping[str, Tensor], records: Sequence[DescribedPath]
     ) -> list[Prediction]:
         """The greedy sentence; confidence is the geometric mean of the probabilities of its words."""
-        speaker, words = cast(Speaker, cast(Navigator, model).speaker), self._words()
+        speaker, words = cast(Speaker, cast(Navigator, model).speaker), self._words().ids
         context, mask = self._context(speaker, batch)
-        said = speaker.say(context, mask, begin=words.begin, end=END, unknown=UNKNOWN, longest=self.settings.longest)
+        said = speaker.say(
+            context, mask, begin=words.begin, end=words.end, unknown=words.unknown, longest=self.settings.longest
+        )
         begun = torch.cat([torch.full_like(said[:, :1], words.begin), said[:, :-1]], 1)
         logits, _ = speaker.decode(begun, context, mask)
         each = logits.float().log_softmax(2).gather(2, said.unsqueeze(2)).squeeze(2)
@@ -184,20 +185,23 @@ class NavigationSpeaker:
     def score(self, predictions: Sequence[Prediction], records: Sequence[DescribedPath]) -> Scores:
         """BLEU-4 times 100 of the corpus against all instructions of a path; a path by itself is what intervals redraw.
 
-        The mean over paths is lower than the corpus value, so the interval is that of the mean, moved to it.
+        The mean over paths is lower than the corpus value, so the interval is that of the mean, moved to it and cut off
+        at 0 and 100.
         Raises DataError on missing or double ids.
         """
         said = {prediction.record_id: prediction.output for prediction in predictions}
         if len(said) != len(predictions) or any(record.episode_id not in said for record in records):
             raise DataError("every path needs one sentence and no more")
         corpus = TokenisedCorpus(
-            [said[record.episode_id] for record in records],
+            # Words are kept in lower case; cased pieces are not.
+            [said[record.episode_id].lower() for record in records],
             [[" ".join(words_of(episode)) for episode in record.episodes] for record in records],
         ).bleu()
         value = 100.0 * float(corpus.corpus()[3])
         each = 100.0 * corpus.per_image()[:, 3]
         mean, low, high = bootstrap_mean(each, [record.image_id for record in records])
-        overall = Score(value, len(records), value + low - mean, value + high - mean)
+        bounds = (min(max(value + end - mean, 0.0), 100.0) for end in (low, high))
+        overall = Score(value, len(records), *bounds)
         ids = [record.episode_id for record in records]
         return Scores(
             METRIC,
@@ -229,7 +233,7 @@ class NavigationSpeaker:
             raise UsageError("a speaker tells walks through houses, not pictures; use `clipvil evaluate`")
         return self._panoramas
 
-    def _words(self) -> InstructionVocabulary:
+    def _words(self) -> Words:
         if self.words is None:
             raise UsageError(f"the task {self.name} has no vocabulary yet; call prepare or restore first")
         return self.words

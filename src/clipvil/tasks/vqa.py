@@ -16,10 +16,11 @@ from clipvil.errors import DataError, UsageError
 from clipvil.metrics.vqa import Mode
 from clipvil.models.outputs import supervised
 from clipvil.records import Question
-from clipvil.tasks.base import Prediction, Scores
+from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.lessons import Lesson
 from clipvil.tasks.picture_text import MODELS, PictureText, WordSettings, check_words, forward
 from clipvil.tasks.settings import one_of, read_settings
+from clipvil.tasks.transplant import other_setting
 from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
 from clipvil.text.answers import PUBLISHED_ANSWERS, AnswerVocabulary
 from clipvil.text.vocabulary import Vocabulary
@@ -55,6 +56,7 @@ class Vqa(PictureText):
     name = "vqa"
     metric = METRIC
     record_type: type = Question
+    settings: VqaSettings
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
@@ -89,6 +91,15 @@ class Vqa(PictureText):
         self.restore_words(assets.get("words"), self.settings)
         self.answers = AnswerVocabulary.from_json(assets.get("answers"))
         self.forget()
+
+    def continue_from(self, initial: InitialRun, train: Sequence[Question]) -> None:
+        """As `PictureText`; of a run of vqa its answers too. Raises RecipeError where the settings name others."""
+        super().continue_from(initial, train)
+        chosen = self.settings
+        if chosen.answers and initial.task == self.name:
+            named = AnswerVocabulary.load(chosen.answers, exact=chosen.mode == "exact")
+            if list(named.answers) != list(self.head_answers()):
+                raise other_setting("answers", chosen.answers, "the answers of the run")
 
     def head_answers(self) -> Sequence[str]:
         """The answers of the classes in their order, `<unk>` first."""

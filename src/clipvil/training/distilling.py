@@ -66,7 +66,7 @@ class Taught:
         first = torch.from_numpy(places)[:, None] * self.each
         numbers = (first + torch.arange(self.each)).flatten()
         rows = rows_of(task, batch)
-        told = self.curriculum.batch(numbers, step, _student_cells(batch, rows))
+        told = self.curriculum.batch(numbers, step, _student_cells(batch, len(rows), self.each))
         if len(rows) != len(batch["question"]) or hasattr(task, "teacher_rows"):
             told[f"{PREFIX}row"] = rows
         return {**batch, **told}
@@ -87,19 +87,30 @@ def teach(
     assert isinstance(task, Teachable)
     folder = cache_folder(choice.cache, out)
     start = time.monotonic()
+    encoding = 0.0
 
     def extract(teacher: TeacherChoice) -> FeatureSource:
         wanted = recipe.encoder.model_copy(update={"name": teacher.encoder, "layer": teacher.layer})
         if wanted == recipe.encoder:
             return features
-        return _extract(recipe, wanted, {"train": datasets["train"]}, folder, quiet)
+        nonlocal encoding
+        begun = time.monotonic()
+        found = _extract(recipe, wanted, {"train": datasets["train"]}, folder, quiet)
+        encoding += time.monotonic() - begun
+        return found
 
     teachers = [open_teacher(one, extract) for one in choice.teachers]
     lessons = task.teacher_inputs(records)
     dtype = recipe.features.dtype if recipe.features.dtype in _DTYPES else "float32"
     curriculum = Curriculum(lessons, teachers, choice, cache=folder, dtype=dtype, seed=recipe.seed, quiet=quiet)
     seconds = time.monotonic() - start
-    report = {"teachers": describe(teachers), "texts_read": curriculum.read, "seconds": round(seconds, 3)}
+    report = {
+        "teachers": describe(teachers),
+        "texts_read": curriculum.read,
+        "seconds": round(seconds, 3),
+        "seconds_pictures": round(encoding, 3),
+        "seconds_texts": round(curriculum.read_seconds, 3),
+    }
     return Taught(curriculum, len(lessons) // max(len(records), 1), seconds, report)
 
 
@@ -116,12 +127,10 @@ def _extract(
     )
 
 
-def _student_cells(batch: Mapping[str, Tensor], rows: Tensor) -> StudentCells | None:
+def _student_cells(batch: Mapping[str, Tensor], lessons: int, each: int) -> StudentCells | None:
     if "shapes" not in batch:
         return None
-    # With several sequences a record rows count sequences, and pictures are told of records.
-    asked = batch["question"]
-    records = rows // asked.shape[1] if asked.dim() == 3 else rows
+    records = torch.arange(lessons) // each
     pictures = batch["picture"][records] if "picture" in batch else records
     mask = batch.get("mask")
     regions = bool((batch["shapes"][:, 1] == 1).all()) and "boxes" in batch

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipvil.errors import CheckpointError, ClipvilError, UsageError
 from clipvil.features.base import FeatureSource
 from clipvil.progress import Progress, progress
-from clipvil.tasks.base import Scores, Task, at_epoch
+from clipvil.tasks.base import Scores, Task, at_epoch, stage
 from clipvil.training import sharding
 from clipvil.training.checkpoint import Checkpoints
 from clipvil.training.distilling import Distilling, Taught
@@ -39,6 +39,8 @@ class Position:
     best_step: int | None = None
     best_value: float | None = None
     evaluations_without_gain: int = 0
+    stage: int = 0
+    """That of the task at the last evaluation: values of another one are not compared."""
     stopped: str = ""
     """Why training ended: "steps" or "patience"; empty while it goes on."""
     logged: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "grad_norm": 0.0, "steps": 0})
@@ -236,6 +238,9 @@ class Loop:
         position.loss_since_evaluation = [0.0, 0]
         result = {"metric": scores.metric, **asdict(scores.overall), "loss": total / count}
         position.curve.append({"step": position.step, **result})
+        now = stage(self.task)
+        if now != position.stage:
+            position.stage, position.best_value, position.best_step = now, None, None
         if position.best_value is None or scores.overall.value > position.best_value:
             position.best_step, position.best_value = position.step, scores.overall.value
             position.evaluations_without_gain = 0

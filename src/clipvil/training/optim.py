@@ -16,6 +16,8 @@ from clipvil.training.recipe import OptimiserChoice, Recipe, ScheduleChoice, Sch
 
 TRUNK = "trunk."
 """How the names of an encoder's parameters begin in a model that is trained with its encoder."""
+BERT = ".bert."
+"""What the names hold of the parameters of a BERT that reads instructions and is trained along."""
 VECTORS = "vectors"
 """In `no_decay`: every parameter of at most one dimension."""
 
@@ -64,11 +66,12 @@ class Optimisers:
 def create_optimisers(recipe: Recipe, model: nn.Module) -> Optimisers:
     """The optimisers of a recipe over the parameters of a model that want gradients.
 
-    Parameters whose name begins with `trunk.` belong to the encoder that is trained along and have the optimiser and
-    schedule of the recipe's `trunk` section where it names any; all others have the recipe's own.
+    Parameters whose name begins with `trunk.` belong to the encoder that is trained along, those of `.bert.` to a BERT
+    that is; they have the optimiser and schedule of the recipe's `trunk` section where it names any, all others the
+    recipe's own.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    trunk = {name: parameter for name, parameter in named.items() if name.startswith(TRUNK)}
+    trunk = {name: parameter for name, parameter in named.items() if name.startswith(TRUNK) or BERT in name}
     rest = {name: parameter for name, parameter in named.items() if name not in trunk}
     shape = recipe.trunk.schedule
     schedule = _over(shape, recipe.schedule.steps) if shape else recipe.schedule

@@ -98,7 +98,7 @@ class PictureTask:
             GridTrunk(chosen, trained=trunk.trained, norm=trunk.batch_norm, checkpointing=trunk.checkpointing),
             head,
             chosen.preprocess,
-            visible_padding=self.recipe.pictures.padding == "visible",
+            padding=self.recipe.pictures.padding,
         )
 
     def begin(self, model: nn.Module) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zlib
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,8 @@ class PictureIndex:
 
     `shapes` (n, 2) and `boxes` (n, 4) int32 belong to the usable pictures in order; `stamps` say of every picture, also
     those that failed, which file it was; `failures` map those to the reason. `kept` says how many of the first usable
-    pictures are kept resized. `key` stands for how they were resized.
+    pictures are kept resized on disk, and `sums` (kept,) uint32 is the CRC-32 of each. `key` stands for how they were
+    resized.
     """
 
     key: str
@@ -61,35 +64,47 @@ class PictureIndex:
     stamps: Mapping[str, str]
     failures: Mapping[str, str]
     kept: int = 0
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**vars(self), "ids": list(self.ids), "shapes": self.shapes.tolist(), "boxes": self.boxes.tolist()}
+        """Plain values, and a checksum over them."""
+        arrays = {name: getattr(self, name).tolist() for name in ("shapes", "boxes", "sums")}
+        values = {**vars(self), "ids": list(self.ids), **arrays}
+        return {**values, "checksum": _checksum(values)}
 
     @classmethod
-    def read(cls, path: Path, key: str, stamps: Mapping[str, str]) -> PictureIndex | None:
-        """The index at a path if it is whole, of this key, and knows these very files; else None."""
+    def read(cls, path: Path) -> PictureIndex | None:
+        """The index at a path if it is there and whole, else None."""
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
+            sound = value.pop("checksum") == _checksum(value)
             value["ids"] = tuple(value["ids"])
             value["shapes"] = np.asarray(value["shapes"], dtype=np.int32).reshape(-1, 2)
             value["boxes"] = np.asarray(value["boxes"], dtype=np.int32).reshape(-1, 4)
+            value["sums"] = np.asarray(value["sums"], dtype=np.uint32)
             found = cls(**value)
-            whole = len(found.ids) == len(found.shapes) == len(found.boxes) >= found.kept >= 0
-            same = all(found.stamps.get(image_id) == stamp for image_id, stamp in stamps.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            whole = len(found.ids) == len(found.shapes) == len(found.boxes) >= found.kept == len(found.sums)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             return None
-        return found if whole and same and found.key == key else None
+        return found if whole and sound else None
 
     def only(self, wanted: Container[str]) -> PictureIndex:
         """The same without other pictures; none of them kept."""
         rows = [row for row, image_id in enumerate(self.ids) if image_id in wanted]
         ids = tuple(self.ids[row] for row in rows)
-        return replace(self, ids=ids, shapes=self.shapes[rows], boxes=self.boxes[rows], kept=0)
+        return replace(self, ids=ids, shapes=self.shapes[rows], boxes=self.boxes[rows]).unkept()
+
+    def unkept(self) -> PictureIndex:
+        """The same with none of the pictures kept."""
+        return replace(self, kept=0, sums=np.zeros(0, dtype=np.uint32))
 
     def ends(self) -> np.ndarray:
         """Where the bytes of each picture end in a file of all of them (int64)."""
         return np.cumsum(3 * self.shapes.astype(np.int64).prod(axis=1))
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class PictureSource:
@@ -107,10 +122,14 @@ class PictureSource:
         *,
         resize: str,
         kept: np.ndarray | None = None,
+        file: Path | None = None,
     ) -> None:
-        """`kept` are the bytes of the first `index.kept` pictures, as a memory map or in memory."""
+        """`kept` are the bytes of the first `index.kept` pictures, in memory or as a memory map of `file`.
+
+        What comes from a file is held against the checksum in the index each time.
+        """
         self.spec, self.index, self.resize = spec, index, resize
-        self._items, self._prepare, self._kept = items, prepare, kept
+        self._items, self._prepare, self._kept, self._file = items, prepare, kept, file
         self._rows = {image_id: row for row, image_id in enumerate(index.ids)}
         self._ends = index.ends()
         self.decoded = 0
@@ -141,8 +160,8 @@ class PictureSource:
     def pixels(self, image_ids: Sequence[str]) -> PixelBatch:
         """The distinct pictures among the ids in order of first use.
 
-        Raises StoreError naming an id that is unknown or cannot be used, ImageError where a picture can no longer be
-        read.
+        Raises StoreError naming an id that is unknown, cannot be used, or was kept and is damaged, ImageError where a
+        picture can no longer be read.
         """
         distinct = {image_id: place for place, image_id in enumerate(dict.fromkeys(image_ids))}
         rows = [self._row(image_id) for image_id in distinct]
@@ -178,6 +197,11 @@ class PictureSource:
         if self._kept is not None and row < self.index.kept:
             end = int(self._ends[row])
             flat = np.array(self._kept[end - 3 * height * width : end])
+            if self._file is not None and zlib.crc32(flat.data) != self.index.sums[row]:
+                raise StoreError(
+                    f"{self._file}: picture '{self.index.ids[row]}' is damaged (its checksum is another); remove the "
+                    "file and start again: it is made anew"
+                )
             return torch.from_numpy(flat).view(3, height, width)
         self.decoded += 1
         found = self._prepare(self._items[self.index.ids[row]]).pixels

@@ -137,7 +137,8 @@ class TrunkChoice(_Section):
     """How the encoder is trained along (`features.source: pictures`).
 
     `trained: false` encodes pictures with fixed weights. `optimiser` and `schedule` are the encoder's own, or those of
-    the rest where they are left out. `batch_norm`: `frozen` normalises by the statistics that came with the weights
+    the rest where they are left out; they are also those of a BERT that is trained with navigation's follower
+    (`task_settings.train_bert`). `batch_norm`: `frozen` normalises by the statistics that came with the weights
     and changes nothing of it, `sync` normalises by the statistics of the micro-batches of all processes together,
     `per_device` by those of one micro-batch in one process, as published. `checkpointing` keeps no
     activations inside the encoder's blocks and computes them again on the way back: less memory, a third more work.
@@ -155,15 +156,15 @@ class PictureChoice(_Section):
 
     `sentences` is the most records of one picture that follow each other in an epoch, so that one encoding serves
     them. `aspects` sorts pictures by height / width into that many groups on either side of 1 (squares among the
-    portraits), and a micro-batch holds one group; 0 mixes them. `padding`: the cells of what the resize policy put
-    around a picture (`clipvil-pretrain`) are `masked`, or `visible` to the model, as published. `keep` says where
-    resized pictures stay, up to `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder
-    `features.store`), or nowhere.
+    portraits), and a micro-batch holds one group, small ones joined; 0 mixes them. `padding`: what the resize policy
+    put around a picture (`clipvil-pretrain`) is encoded and shown to the model where its `behaviour` is published, and
+    masked elsewhere; `visible` or `masked` say so whatever the model is. `keep` says where resized pictures stay, up to
+    `keep_mb` megabytes: in `memory`, on `disk` (in the run, or in the folder `features.store`), or nowhere.
     """
 
     sentences: int = Field(default=1, gt=0)
     aspects: int = Field(default=1, ge=0, le=32)
-    padding: Literal["masked", "visible"] = "masked"
+    padding: Literal["behaviour", "masked", "visible"] = "behaviour"
     keep: Literal["nowhere", "memory", "disk"] = "memory"
     keep_mb: int = Field(default=1024, ge=0)
 
@@ -340,10 +341,12 @@ def _effective(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(subset, Mapping) and subset.get("sha256"):
         kept["training"]["subset"] = {"sha256": subset["sha256"]}  # a list is what is in it, wherever it lies
     from_pictures = kept.get("features", {}).get("source") == "pictures"
+    # A BERT that reads instructions and is trained along goes by the trunk's optimiser and schedule.
+    reads_with_bert = bool(kept.get("task_settings", {}).get("train_bert"))
     for path, default in _LATER:
         section, _, field = path.partition(".")
         if not field:
-            if not from_pictures:
+            if not from_pictures and not (section == "trunk" and reads_with_bert):
                 kept.pop(section, None)
         elif isinstance(kept.get(section), dict) and kept[section].get(field, default) == default:
             kept[section].pop(field, None)

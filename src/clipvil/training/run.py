@@ -359,12 +359,7 @@ def _train(
         judged = {name: materials.judge(model, name, accelerator, quiet, keep) for name in chosen if name != "train"}
     watch.lap("evaluation")
     result = build_result(recipe, model, source, datasets, chosen, judged, position, watch)
-    if initial is not None:
-        result["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
-    elif adopted:
-        result["init"] = adopted
-    if taught is not None:
-        result["distillation"] = taught.report
+    result |= _beginnings(initial, adopted, taught)
     if fixed is None:
         save_weights(out / BEST, model, writes=accelerator.is_main_process)
     if accelerator.is_main_process:
@@ -399,6 +394,16 @@ def _untrained(materials: _Materials, accelerator: Accelerator, quiet: bool) -> 
     if line:
         print(line, file=sys.stderr, flush=True)
     return model
+
+
+def _beginnings(initial: Initial | None, adopted: dict[str, Any], taught: Taught | None) -> dict[str, Any]:
+    """What a result says of the run that this one started from, and of its teachers."""
+    found: dict[str, Any] = {}
+    if initial is not None:
+        found["init"] = {**initial.origin, **adopted, "training_seconds": round(initial.training_seconds, 3)}
+    elif adopted:
+        found["init"] = adopted
+    return found if taught is None else {**found, "distillation": taught.report}
 
 
 def _teach(materials: _Materials, out: Path, accelerator: Accelerator, quiet: bool) -> Taught | None:

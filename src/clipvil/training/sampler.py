@@ -117,14 +117,16 @@ class CountedSampler:
 
 
 class GroupedSampler(CountedSampler):
-    """A `CountedSampler` whose epochs are ordered so that micro-batches are cheap.
+    """A `CountedSampler` whose stream is ordered so that micro-batches are cheap.
 
-    That is: pictures of one group, several records of a picture behind each other. Each epoch is a permutation again,
-    so every record comes exactly once an epoch (the published sampler drops some and repeats others). Every run of
-    `micro` records (positions k * micro to (k + 1) * micro of the stream) lies in one group, but for what is left of
-    each group at the end, fewer than `micro` records: these make up mixed runs, neighbouring groups together, among
-    them the one that reaches over the end of the epoch. The records of one picture are cut at random into units of at
-    most `sentences`, and units stay together as far as the ends of runs allow.
+    That is: pictures of one group, several records of a picture behind each other. Every run of `micro` records
+    (positions k * micro to (k + 1) * micro of the stream) lies in one group; a group of fewer than `micro` records is
+    joined with its neighbour. Each group has a stream of its own, epoch after epoch a permutation of its records, of
+    which runs are taken in turn: what is left of a group at the end of an epoch, fewer than `micro` records, comes
+    first in the next. So none is dropped, and none comes a second time before all of its group came once, but the
+    epochs of groups end up to a run apart (the published sampler drops some records and repeats others). The records of
+    one picture are cut at random into units of at most `sentences`, and units stay together as far as the ends of runs
+    allow.
     """
 
     def __init__(
@@ -148,37 +150,50 @@ class GroupedSampler(CountedSampler):
         each = batch_size // self.parts
         if batch_size % micro or (each % micro and micro % each):
             raise UsageError(f"runs of {micro} records do not fit batches of {batch_size} in {self.parts} parts")
-        self.groups, self.pictures = groups, pictures
-        self.micro, self.sentences = micro, sentences
+        self.groups, self._counts = _joined(groups, micro)
+        self.pictures, self.micro, self.sentences = pictures, micro, sentences
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._turns: tuple[int, npt.NDArray[Any]] = (-1, np.empty(0, np.uint8))
+
+    def part(self, step: int, part: int) -> npt.NDArray[np.int64]:
+        """Indices (int64) of the records of one micro-batch, in order."""
+        runs, places = np.divmod(self._positions(step, part), self.micro)
+        return np.concatenate([self._run(int(run))[places[runs == run]] for run in np.unique(runs)])
 
     def _positions(self, step: int, part: int) -> npt.NDArray[np.int64]:
         each = self.batch_size // self.parts
         start = step * self.batch_size + part * each
         return np.arange(start, start + each)
 
-    def _permutation(self, epoch: int) -> npt.NDArray[Any]:
-        random = np.random.default_rng([self.seed, epoch])
-        row, counts = self._row(random)
-        head = -epoch * self.n % self.micro  # what the last run of the epoch before still wants
-        tail = (self.n - head) % self.micro
-        if head + tail > self.n:  # an epoch shorter than a run
-            return row
-        ends = np.cumsum(counts)
-        whole = [
-            row[end - count : end - count % self.micro].reshape(-1, self.micro)
-            for end, count in zip(ends, counts, strict=True)
-        ]
-        left = [row[end - count % self.micro : end] for end, count in zip(ends, counts, strict=True)]
-        runs = random.permutation(np.concatenate(whole))
-        if sum(map(len, left)) < head + tail:
-            left, runs = [runs[-1], *left], runs[:-1]
-        mixed = np.concatenate(left)
-        ahead, behind, rest = np.split(mixed, [head, head + tail])
-        runs = random.permutation(np.concatenate([runs, rest.reshape(-1, self.micro)]))
-        return np.concatenate([ahead, runs.ravel(), behind])
+    def _runs(self, epoch: int) -> npt.NDArray[np.int64]:
+        """How many runs of each group lie before an epoch."""
+        return epoch * self._counts // self.micro
 
-    def _row(self, random: np.random.Generator) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """All records, group after group, units of a picture together; and how many each group has."""
+    def _run(self, run: int) -> npt.NDArray[np.int64]:
+        """The records of a run of the stream, (micro,)."""
+        epoch = run * self.micro // self.n
+        while int(self._runs(epoch + 1).sum()) <= run:
+            epoch += 1
+        before = self._runs(epoch)
+        turns = self._turns_of(epoch, self._runs(epoch + 1) - before)[: run - int(before.sum()) + 1]
+        group = int(turns[-1])
+        number = int(before[group]) + int((turns == group).sum()) - 1
+        count, start = int(self._counts[group]), int(self._starts[group])
+        epochs, places = np.divmod(np.arange(number * self.micro, (number + 1) * self.micro), count)
+        return np.concatenate(
+            [self._epoch(int(own))[start + places[epochs == own]] for own in np.unique(epochs)]
+        ).astype(np.int64)
+
+    def _turns_of(self, epoch: int, each: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The group of every run of an epoch, in order; kept, since an epoch of millions of records has many."""
+        if self._turns[0] != epoch:
+            turns = np.repeat(np.arange(len(each), dtype=np.min_scalar_type(len(each))), each)
+            self._turns = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(turns)
+        return self._turns[1]
+
+    def _permutation(self, epoch: int) -> npt.NDArray[Any]:
+        """All records, group after group, units of a picture together."""
+        random = np.random.default_rng([self.seed, epoch])
         kind = np.min_scalar_type(self.n)  # of millions of records, what is in between would be half a gigabyte
         order = np.lexsort((random.permutation(self.n).astype(kind), self.pictures)).astype(kind)
         same = self.pictures[order]
@@ -188,5 +203,21 @@ class GroupedSampler(CountedSampler):
         unit = np.cumsum(within == 0, dtype=kind) - 1
         del same, within
         shuffled = random.permutation(int(unit[-1]) + 1).astype(kind)[unit]
-        groups = self.groups[order]
-        return order[np.lexsort((shuffled, groups))], np.unique(groups, return_counts=True)[1]
+        return order[np.lexsort((shuffled, self.groups[order]))]
+
+
+def _joined(groups: npt.NDArray[Any], micro: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Groups numbered from 0, those of fewer than `micro` records joined with their neighbours, and their counts."""
+    codes, counts = np.unique(groups, return_counts=True)
+    totals: list[int] = []
+    into: list[int] = []
+    for count in counts.tolist():
+        if totals and totals[-1] < micro:
+            totals[-1] += count
+        else:
+            totals.append(count)
+        into.append(len(totals) - 1)
+    if len(totals) > 1 and totals[-1] < micro:
+        totals[-2:] = [sum(totals[-2:])]
+    numbers = np.minimum(into, len(totals) - 1).astype(np.min_scalar_type(len(totals)))
+    return numbers[np.searchsorted(codes, groups)], np.asarray(totals, dtype=np.int64)

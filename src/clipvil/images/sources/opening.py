@@ -37,7 +37,9 @@ def open_source(
     """
     limits = limits or Limits()
     if kind is not None and kind not in KINDS:
-        raise UsageError(f"unknown kind of picture source '{kind}'; known: {', '.join(KINDS)}")
+        raise UsageError(
+            f"unknown kind of picture source '{kind}'; known: {', '.join(KINDS)}, and views and skybox for panoramas"
+        )
     files = _expand(str(path))
     chosen = kind or _kind(files[0])
     if len(files) > 1 and chosen not in ("tar", "zip"):
