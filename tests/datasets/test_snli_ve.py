@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clipvil.datasets import cache, snli_ve
+from clipvil.datasets import base, cache, snli_ve
 from clipvil.datasets.registry import load, split_names
 from clipvil.errors import DataError
 from clipvil.records import Entailment
@@ -158,7 +158,7 @@ def test_other_files_than_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load(data, "train")
     (tmp_path / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(row(0)).encode())
     assert len(load(data, "train").records) == 1
-    monkeypatch.setattr(snli_ve, "LONGEST", 1000)
+    monkeypatch.setattr(base, "LONGEST", 1000)
     write(tmp_path, [row(0), row(1, sentence1="x" * 2000)])
     with pytest.raises(DataError, match="row 2: a line of more than"):
         load(data, "train")

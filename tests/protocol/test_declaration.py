@@ -77,7 +77,7 @@ def test_what_is_wrong_is_said(values: dict[str, Any], message: str) -> None:
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no such file or packaged protocol; there are mini, mini-small"):
+    with pytest.raises(RecipeError, match=r"no such file or packaged protocol; packaged are mini, mini-small"):
         Declaration.load("minni")
     (tmp_path / "x.yaml").write_text("[1")
     with pytest.raises(RecipeError, match=r"x\.yaml: not valid YAML"):

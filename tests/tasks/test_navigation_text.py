@@ -18,10 +18,10 @@ from clipvil.tasks.navigation_settings import NavigationSettings
 from clipvil.tasks.navigation_text import Words, check_length, encode_words, kept_words, learnt_words
 from clipvil.text.instruction_pieces import InstructionPieces
 from clipvil.text.wordpiece import SPECIAL, WordPiece
-from clipvil.training import loop as loops
 from clipvil.training.run import evaluate, train
 from clipvil.training.run_files import read_run
 from tests.tasks.navigation_corpus import recipe, write_corpus
+from tests.training.stopping import stopped_after
 
 PIECES = [*SPECIAL, "go", "walk", "and", "stop", "then", "north", "south", "east", "we", "##st", ".", "\u0909", "Go"]
 
@@ -150,27 +150,14 @@ def asked(kind: str, bert: Path, **more: Any) -> dict[str, Any]:
     return {"text": "wordpiece" if kind == "wordpiece" else "bert", "max_words": 20, **own, **more}
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", ["wordpiece", "frozen", "trained"])
 def test_followers_train_and_ten_steps_twice_are_twenty(
     kind: str, bert: Path, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = recipe(data, "schedule.steps=20", "training.evaluate_every=10", **asked(kind, bert))
     train(chosen, tmp_path / "once", quiet=True)
-    save = loops.Loop._save
-
-    def saving(self: loops.Loop) -> None:
-        save(self)
-        if self.position.step == 10:
-            raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loops.Loop, "_save", saving)
-        with pytest.raises(Stopped):
-            train(chosen, tmp_path / "twice", quiet=True)
+    with stopped_after(monkeypatch, 10):
+        train(chosen, tmp_path / "twice", quiet=True)
     train(chosen, tmp_path / "twice", resume=True, quiet=True)
     once, twice = (load_file(tmp_path / name / "best.safetensors") for name in ("once", "twice"))
     assert all(torch.equal(once[name], tensor) for name, tensor in twice.items())

@@ -15,6 +15,7 @@ from clipvil.tasks.registry import create_task
 from clipvil.tasks.vcr import Vcr, score_sequences
 from clipvil.tasks.vcr_scores import COLUMNS
 from tests.tasks.features import COLORS, ColourSource
+from tests.tasks.fitting import check_it_fits
 
 MODEL = {
     "name": "clip_vil_p", "preset": "mini", "hidden": 32, "heads": 2, "layers": 2, "feed_forward": 32,
@@ -57,15 +58,7 @@ def test_it_learns_answers_and_rationales() -> None:
     batch = task.collate(records, source)
     assert batch["question"].shape[:2] == (24, 8)
     assert batch["label"].shape == (24, 2)
-    optimiser = torch.optim.Adam(model.parameters(), 0.003)
-    first = task.loss(model, batch).item()
-    for _ in range(60):
-        optimiser.zero_grad()
-        loss = task.loss(model, batch)
-        loss.backward()
-        optimiser.step()
-    assert loss.item() < first / 3
-    model.eval()
+    check_it_fits(task, model, batch, 60, 0.003)
     predictions = task.predict(model, batch, records)
     scores = task.score(predictions, records)
     assert scores.overall.value > 90

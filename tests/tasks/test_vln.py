@@ -20,11 +20,11 @@ from clipvil.tasks.navigation_results import score_walks
 from clipvil.tasks.registry import create_task
 from clipvil.tasks.vln import Navigation
 from clipvil.tasks.vln_speaker import NavigationSpeaker
-from clipvil.training import loop as loops
 from clipvil.training.inputs import load_datasets
 from clipvil.training.run import evaluate, train
 from clipvil.training.run_files import read_predictions, read_run
 from tests.tasks.navigation_corpus import MODEL, SCAN, recipe, write_corpus
+from tests.training.stopping import stopped_after
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,6 @@ def test_the_interval_of_a_speaker_stays_on_its_scale() -> None:
     assert 0.0 <= overall.low <= overall.value <= overall.high <= 100.0
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", ["follower", "both"])
 def test_ten_steps_and_ten_more_are_twenty(
     kind: str, runs: Path, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,17 +117,8 @@ def test_ten_steps_and_ten_more_are_twenty(
     settings = {"back_translation": True, "min_hops": 2, "max_hops": 3} if kind == "both" else {}
     chosen = recipe(data, "schedule.steps=20", "training.evaluate_every=10", *more, **settings)
     train(chosen, tmp_path / "once", quiet=True)
-    save = loops.Loop._save
-
-    def saving(self: loops.Loop) -> None:
-        save(self)
-        if self.position.step == 10:
-            raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loops.Loop, "_save", saving)
-        with pytest.raises(Stopped):
-            train(chosen, tmp_path / "twice", quiet=True)
+    with stopped_after(monkeypatch, 10):
+        train(chosen, tmp_path / "twice", quiet=True)
     train(chosen, tmp_path / "twice", resume=True, quiet=True)
     for name in ("best.safetensors", "predictions_test.jsonl", "checkpoints/checkpoint-20/model.safetensors"):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes(), name

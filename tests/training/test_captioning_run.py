@@ -10,13 +10,13 @@ import yaml
 
 from clipvil.cli.main import main
 from clipvil.errors import CheckpointError, UsageError
-from clipvil.training import loop as loops
 from clipvil.training.inputs import load_datasets
 from clipvil.training.predictor import load
 from clipvil.training.recipe import Recipe
 from clipvil.training.run import evaluate, train
 from clipvil.training.run_files import read_predictions, read_run
 from tests.training.conftest import caption_recipe
+from tests.training.stopping import stopped_after
 
 
 def test_a_run_is_judged_a_picture_at_a_time(caption_run: Path) -> None:
@@ -33,22 +33,6 @@ def test_a_run_is_judged_a_picture_at_a_time(caption_run: Path) -> None:
     again = evaluate(caption_run, "test", quiet=True)
     assert again is not None
     assert again.overall == scores.overall
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Let training fail as soon as the checkpoint of a step was written."""
-    save = loops.Loop._save
-
-    def saving(self: loops.Loop) -> None:
-        save(self)
-        if self.position.step == step:
-            raise Stopped
-
-    monkeypatch.setattr(loops.Loop, "_save", saving)
 
 
 def compared(once: Path, twice: Path) -> None:
@@ -77,10 +61,8 @@ def test_ten_steps_and_ten_more_are_twenty_in_both_phases(
     once, twice = tmp_path / "once", tmp_path / "twice"
     train(second, once, quiet=True)
     for _ in range(2):
-        with monkeypatch.context() as patch:
-            stop_after(patch, 10)
-            with pytest.raises(Stopped):
-                train(second, twice, quiet=True, resume=True)
+        with stopped_after(monkeypatch, 10):
+            train(second, twice, quiet=True, resume=True)
         # The first time it stopped in the first phase, the second time in the second.
     assert (twice / "initial" / "result.json").exists()
     assert (twice / "checkpoints" / "checkpoint-10").exists()

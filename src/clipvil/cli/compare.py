@@ -73,39 +73,22 @@ def compare(
 
     Run it again to go on where it was stopped. Exits with 1 when a cell failed; the others are reported all the same.
     """
-    import shutil
-    import sys
-    from pathlib import Path
-
-    from clipvil.compare.matrix import REPORT, report_only
+    from clipvil.cli.ending import command_line, show
     from clipvil.compare.matrix import compare as run
-    from clipvil.compare.table import WIDTH, render_table
+    from clipvil.compare.matrix import report_only
+    from clipvil.compare.table import render_table
 
     if only_report:
         results = report_only(out)
     else:
         results = run(
             suite, out=out, encoders=encoders or None, tasks=tasks or None, data=data, seeds=seeds, recipe=recipe,
-            overrides=overrides or (), question_only=question_only, command=_command(), jobs=jobs,
+            overrides=overrides or (), question_only=question_only, command=command_line(), jobs=jobs,
             retry_failed=retry_failed, quiet=quiet,
         )  # fmt: skip
-    on_terminal = sys.stdout.isatty()
-    width = max(shutil.get_terminal_size((WIDTH, 24)).columns, 60) if on_terminal else WIDTH
-    typer.echo(render_table(results, width=width, colour=on_terminal))
-    typer.echo(f"\nreport: {Path(out) / REPORT}")
-    if results.failures:
-        typer.echo(f"clipvil: {len(results.failures)} of {len(results.cells)} cells failed", err=True)
-        raise typer.Exit(1)
+    show(results, out, render_table)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the table."""
     app.command("compare", cls=_ListCommand, no_args_is_help=True)(compare)
-
-
-def _command() -> str:
-    """The command line as it was typed, for the report."""
-    import shlex
-    import sys
-
-    return shlex.join(["clipvil", *sys.argv[1:]])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+_KINDS = "folder, csv, jsonl, coco, karpathy, tar or zip, where it cannot be told; views or skybox for panoramas."
+
 
 def extract(
     images: str = typer.Argument(
@@ -20,11 +22,7 @@ def extract(
     dtype: str = typer.Option("float16", "--dtype", help="Of the stored grids: float16, bfloat16 or float32."),
     pooled: bool = typer.Option(True, "--pooled/--no-pooled", help="Store the pooled vector as well."),
     shard: str = typer.Option("1/1", "--shard", help="i/n: do the i-th of n parts; n processes may share one OUT."),
-    kind: str | None = typer.Option(
-        None,
-        "--kind",
-        help="folder, csv, jsonl, coco, karpathy, tar or zip, where it cannot be told; views or skybox for panoramas.",
-    ),
+    kind: str | None = typer.Option(None, "--kind", help=_KINDS),
     folder: Path | None = typer.Option(None, "--images", help="Where the relative paths of a list or JSON start."),
     graphs: Path | None = typer.Option(
         None, "--graphs", help="Of panoramas: connectivity files, for poses and for which viewpoints count."

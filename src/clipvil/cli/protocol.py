@@ -20,13 +20,7 @@ def protocol(
 
     Run it again to go on where it was stopped. Exits with 1 when a cell failed; the others are reported all the same.
     """
-    import shlex
-    import shutil
-    import sys
-    from pathlib import Path
-
-    from clipvil.compare.matrix import REPORT
-    from clipvil.compare.table import WIDTH
+    from clipvil.cli.ending import command_line, show
     from clipvil.protocol.run import lay_out, report_only
     from clipvil.protocol.run import protocol as run
     from clipvil.protocol.table import render_table
@@ -35,18 +29,11 @@ def protocol(
         for place, seeds in lay_out(name, out):
             typer.echo(f"{place.task}\t{place.condition}\t{place.method}\tseeds {', '.join(map(str, seeds))}")
         return
-    command = shlex.join(["clipvil", *sys.argv[1:]])
     if only_report:
         report = report_only(out)
     else:
-        report = run(name, out=out, jobs=jobs, retry_failed=retry_failed, command=command, quiet=quiet)
-    on_terminal = sys.stdout.isatty()
-    width = max(shutil.get_terminal_size((WIDTH, 24)).columns, 60) if on_terminal else WIDTH
-    typer.echo(render_table(report, width=width, colour=on_terminal))
-    typer.echo(f"\nreport: {Path(out) / REPORT}")
-    if report.failures:
-        typer.echo(f"clipvil: {len(report.failures)} of {len(report.cells)} cells failed", err=True)
-        raise typer.Exit(1)
+        report = run(name, out=out, jobs=jobs, retry_failed=retry_failed, command=command_line(), quiet=quiet)
+    show(report, out, render_table)
 
 
 def register(app: typer.Typer) -> None:

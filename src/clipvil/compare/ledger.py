@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from clipvil.compare.cell_plan import CellPlan
 from clipvil.compare.plan import Plan
-from clipvil.compare.results import Cell
+from clipvil.compare.results import Cell, Stored
 from clipvil.training.run_files import RunResult
-
-
-class Earlier(Protocol):
-    """What is taken over from the results that an earlier call in the same folder wrote."""
-
-    started: str
-    wall_seconds: float
-
-    @property
-    def cells(self) -> Sequence[Cell]:
-        """The cells of the matrix."""
-        ...
-
-    @property
-    def initial_runs(self) -> Sequence[Cell]:
-        """What they started from."""
-        ...
 
 
 class Ledger:
@@ -54,7 +37,7 @@ class Ledger:
         """The runs that cells start from and that are no cells."""
         return [cell for path, cell in self._cells.items() if path not in self._shown]
 
-    def about(self, *, command: str, environment: Mapping[str, Any], started: str, before: Earlier | None) -> None:
+    def about(self, *, command: str, environment: Mapping[str, Any], started: str, before: Stored | None) -> None:
         """What does not change while the matrix runs. `before` is what an earlier call in this folder wrote."""
         self._about = {"command": command, "environment": dict(environment), "started": started}
         if before is not None:

@@ -11,19 +11,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from clipvil.compare import wording
 from clipvil.compare.assemble import Assembler
 from clipvil.compare.cell_plan import CellPlan
 from clipvil.compare.cells import debugging, finished, one_line, progress_of, run_cell
-from clipvil.compare.ledger import Earlier, Ledger
+from clipvil.compare.ledger import Ledger
 from clipvil.compare.left_out import describe, left_out
 from clipvil.compare.order import Order
 from clipvil.compare.parallel import cores, default_jobs, run_parallel
 from clipvil.compare.plan import Plan, check_encoders, make_plan
-from clipvil.compare.report import write_report
-from clipvil.compare.results import Results
+from clipvil.compare.report import render, save_page, write_report
+from clipvil.compare.results import Results, Stored
 from clipvil.compare.stores import extract_features, stored_features
 from clipvil.compare.suite import EncoderEntry, Suite, merge
 from clipvil.environment import hardware, package_versions
@@ -33,6 +33,7 @@ from clipvil.training.run_files import read_run
 from clipvil.version import __version__
 
 RESULTS, REPORT = "results.json", "report.html"
+R = TypeVar("R", bound=Stored)
 
 
 def compare(
@@ -87,34 +88,41 @@ def report_only(out: str | Path) -> Results:
     return results
 
 
-class Matrix(ABC):
+class Matrix(ABC, Generic[R]):
     """Runs a plan: cells one after another in this process, or `jobs` at a time in others.
 
-    What is written of it, again after every cell, is up to those who build on it.
+    What is written of it, again after every cell, is up to those who build on it: `kept` is what `results.json` holds,
+    and `page` makes the report of it.
     """
+
+    kept: type[R]
+    page: Callable[[R], str]
 
     def __init__(self, plan: Plan, command: str, jobs: int, retry_failed: bool, quiet: bool) -> None:
         self.command, self.retry_failed, self.quiet = command, retry_failed, quiet
         self._start, self._started = time.monotonic(), _now()
-        self._before = self.earlier(plan.out / RESULTS)
+        self._before = self._earlier(plan.out / RESULTS)
         self._asked_jobs = jobs
         self._ready: set[Path | None] = {None}
         self._broken: dict[Path | None, str] = {}
         self._look(plan)
 
     @abstractmethod
-    def earlier(self, path: Path) -> Earlier | None:
-        """What an earlier call wrote there; None where there is nothing that can be read."""
-
-    @abstractmethod
     def open_ledger(self, plan: Plan) -> Ledger:
         """An account of the cells of a plan, with nothing in it."""
 
     @abstractmethod
-    def write(self) -> None:
-        """Write results and report of what the ledger holds."""
+    def results(self) -> R:
+        """Everything that is known now."""
 
-    def tell_left_out(self) -> None:
+    def _earlier(self, path: Path) -> R | None:
+        """What an earlier call wrote; a damaged or foreign file is no reason to stop, it is written anew."""
+        try:
+            return self.kept.load(path)
+        except DataError:
+            return None
+
+    def _tell_left_out(self) -> None:
         """Say which pictures no cell may use."""
         for task in self.plan.tasks:
             if found := describe(task):
@@ -124,7 +132,7 @@ class Matrix(ABC):
         """Every cell; what was finished before is in the report at once."""
         self._write()
         self._extract_all()
-        self.tell_left_out()
+        self._tell_left_out()
         todo = [cell for cell in self._open_cells if not self._end_broken(cell)]
         if self.jobs > 1:
             parallel = run_parallel(self.plan, todo, self.jobs, waiting=self._waiting, failed=self._failed)
@@ -263,8 +271,11 @@ class Matrix(ABC):
         return run is not None
 
     def _write(self) -> None:
+        """Write results and report of what the ledger holds."""
         self.ledger.clock(time.monotonic() - self._start, _now())
-        self.write()
+        results = self.results()
+        results.save(self.plan.out / RESULTS)
+        save_page(type(self).page(results), self.plan.out / REPORT)
 
     def say(self, line: str) -> None:
         """One line of progress."""
@@ -272,17 +283,11 @@ class Matrix(ABC):
             print(line, file=sys.stderr, flush=True)
 
 
-class _Comparison(Matrix):
+class _Comparison(Matrix[Results]):
     """A matrix whose rows are encoders."""
 
     ledger: Assembler
-
-    def earlier(self, path: Path) -> Results | None:
-        """A damaged or foreign file is no reason to stop, it is written anew."""
-        try:
-            return Results.load(path)
-        except DataError:
-            return None
+    kept, page = Results, staticmethod(render)
 
     def open_ledger(self, plan: Plan) -> Assembler:
         """The assembler of the report."""
@@ -291,12 +296,6 @@ class _Comparison(Matrix):
     def results(self) -> Results:
         """Everything that is known now."""
         return self.ledger.results()
-
-    def write(self) -> None:
-        """Write results.json and report.html."""
-        results = self.results()
-        results.save(self.plan.out / RESULTS)
-        write_report(results, self.plan.out / REPORT)
 
 
 @contextlib.contextmanager

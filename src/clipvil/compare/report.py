@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,7 +16,7 @@ from clipvil.compare.caption_gallery import PLACES_SAID
 from clipvil.compare.gallery_section import gallery_section
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.overview import overview_section
-from clipvil.compare.results import Results, TaskInfo
+from clipvil.compare.results import Cell, Results, Stored, TaskInfo
 from clipvil.files import atomic_write
 
 MANY = 4
@@ -42,28 +42,37 @@ CAPTIONS_RULE = (
 
 def write_report(results: Results, path: str | Path) -> Path:
     """Write the report, whole or not at all; returns its path."""
+    return save_page(render(results), path)
+
+
+def save_page(page: str, path: str | Path) -> Path:
+    """Write a page, whole or not at all; returns its path."""
     path = Path(path)
     with atomic_write(path) as stream:
-        stream.write(render(results).encode("utf-8"))
+        stream.write(page.encode("utf-8"))
     return path
 
 
 def render(results: Results) -> str:
     """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
-    template = Template(_packaged("report.html"))
     summary = overview_section(results)
     body = [summary] if summary else []
     body += [_task_section(results, task, several=len(results.tasks) > 1) for task in results.tasks]
     beside = beside_section(results)
     body += [beside] if beside else []
     body.append(_gain_section(results))
-    return template.substitute(
+    return page_of(results, _header(results), _notice(results), join(*body), _method(results))
+
+
+def page_of(results: Stored, header: Html, notice: Html | None, body: Html, method: Html) -> str:
+    """The parts of a report as one page."""
+    return Template(_packaged("report.html")).substitute(
         title=join(results.title),
         style=_packaged("report.css"),
-        header=_header(results),
-        notice=_notice(results) or "",
-        body=join(*body),
-        method=_method(results),
+        header=header,
+        notice=notice or "",
+        body=body,
+        method=method,
     )
 
 
@@ -90,6 +99,11 @@ def _header(results: Results) -> Html:
             findings.append(el("p", shifted, class_="finding second"))
     for pair in pairs:
         findings.append(el("p", wording.task_finding(results, *pair), class_="finding second"))
+    return head_of(results, findings)
+
+
+def head_of(results: Stored, findings: Sequence[Html]) -> Html:
+    """Title, findings, and what was run when."""
     runs = sum(cell.status == "done" for cell in results.cells)
     facts = (
         results.updated[:10],
@@ -101,15 +115,21 @@ def _header(results: Results) -> Html:
 
 
 def _notice(results: Results) -> Html | None:
-    """What is missing, before any number is read."""
+    several = len(results.tasks) > 1
+    gone = [
+        el("p", f"{task.name}: " if several else "", wording.left_out_line(task.left_out))
+        for task in results.tasks
+        if task.left_out
+    ]
+    return notice_of(results, gone, lambda cell: f"{cell.encoder}, {cell.task}, seed {cell.seed}")
+
+
+def notice_of(results: Stored, gone: Sequence[Html], name: Callable[[Cell], str]) -> Html | None:
+    """What is missing, before any number is read. `gone` is said of pictures left out, `name` tells cells apart."""
     open_cells = [cell for cell in results.cells if cell.status == "pending"]
-    gone = [task for task in results.tasks if task.left_out]
     if not results.failures and not open_cells and not gone:
         return None
-    parts = [
-        el("p", f"{task.name}: " if len(results.tasks) > 1 else "", wording.left_out_line(task.left_out))
-        for task in gone
-    ]
+    parts = [*gone]
     if open_cells:
         done = sum(cell.status == "done" for cell in results.cells)
         text = f"Not finished: {done} of {len(results.cells)} runs are done; the numbers below are of those alone."
@@ -118,8 +138,7 @@ def _notice(results: Results) -> Html | None:
         parts.append(
             el("p", el("strong", f"{wording.plural(len(results.failures), 'run')} failed and are missing below:"))
         )
-        items = (f"{cell.encoder}, {cell.task}, seed {cell.seed}: {cell.error}" for cell in results.failures)
-        parts.append(el("ul", *(el("li", item) for item in items)))
+        parts.append(el("ul", *(el("li", f"{name(cell)}: {cell.error}") for cell in results.failures)))
     return el("aside", *parts, class_="notice", role="note")
 
 

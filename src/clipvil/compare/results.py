@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,18 +12,21 @@ from clipvil.compare.kinds import Kind, kind_of
 from clipvil.errors import DataError
 from clipvil.files import atomic_write_json
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 SCHEMA = 1
 
 CellStatus = Literal["pending", "done", "failed"]
 
 
-class _Model(BaseModel):
+class Strict(BaseModel):
     """Strict on keys, so that a file of another schema is refused and not half understood; NaN never gets in."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Interval(_Model):
+class Interval(Strict):
     """A mean on the metric's own scale (0 to 100; CIDEr-D can exceed it) with its 95 % interval.
 
     `n` is the number of records behind it.
@@ -35,7 +38,7 @@ class Interval(_Model):
     n: int
 
 
-class Costs(_Model):
+class Costs(Strict):
     """What an encoder costs; None where it was not measured (the question-only row has no encoder)."""
 
     parameters: int | None = None
@@ -46,7 +49,7 @@ class Costs(_Model):
     """Bytes a picture in the feature store."""
 
 
-class EncoderRow(_Model):
+class EncoderRow(Strict):
     """One contestant. `label` is unique and is how all other parts name it; `name` is what `create_encoder` takes,
     or `store:PATH`.
 
@@ -66,7 +69,7 @@ class EncoderRow(_Model):
     costs: Costs = Costs()
 
 
-class LeftOut(_Model):
+class LeftOut(Strict):
     """Pictures of a corpus that no row was trained on or judged by, because one encoder has no features of them."""
 
     pictures: int
@@ -80,7 +83,7 @@ class LeftOut(_Model):
     """The file in each feature store that lists what failed there."""
 
 
-class TaskInfo(_Model):
+class TaskInfo(Strict):
     """One task as it was run: `name` is how the suite calls it, `task` what the registry calls it."""
 
     name: str
@@ -107,7 +110,7 @@ class TaskInfo(_Model):
         return kind_of(self.metric)
 
 
-class SeedScore(_Model):
+class SeedScore(Strict):
     """The score of one training run."""
 
     seed: int
@@ -117,7 +120,7 @@ class SeedScore(_Model):
     n: int
 
 
-class Row(_Model):
+class Row(Strict):
     """One encoder on one split of one task, over the seeds that finished.
 
     `mean` averages the seeds record by record and then bootstraps pictures; breakdowns likewise.
@@ -139,7 +142,7 @@ class Row(_Model):
         return kind.column_order(list(self.breakdowns.get(kind.columns, {})))
 
 
-class Curve(_Model):
+class Curve(Strict):
     """Validation score by training step for one run; `best_step` is the step whose weights were tested."""
 
     encoder: str
@@ -149,13 +152,9 @@ class Curve(_Model):
     best_step: int | None = None
 
 
-class PairDifference(_Model):
-    """`a` minus `b`, in points, by a paired bootstrap clustered by picture over the seeds both have."""
+class Paired(Strict):
+    """A paired difference in points with its 95 % interval, the p of no difference, records and seeds behind it."""
 
-    task: str
-    split: str
-    a: str
-    b: str
     value: float
     low: float
     high: float
@@ -168,13 +167,22 @@ class PairDifference(_Model):
         """Whether the 95 % interval excludes zero."""
         return self.low > 0 or self.high < 0
 
+
+class PairDifference(Paired):
+    """`a` minus `b`, in points, by a paired bootstrap clustered by picture over the seeds both have."""
+
+    task: str
+    split: str
+    a: str
+    b: str
+
     def flipped(self) -> PairDifference:
         """The same comparison seen from `b`."""
         swap = {"a": self.b, "b": self.a, "value": -self.value, "low": -self.high, "high": -self.low}
         return self.model_copy(update=swap)
 
 
-class Baseline(_Model):
+class Baseline(Strict):
     """What the questions of one task and split are worth without a picture and without a model."""
 
     name: str
@@ -184,7 +192,7 @@ class Baseline(_Model):
     breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
 
 
-class TaskDifference(_Model):
+class TaskDifference(Paired):
     """Task `a` minus task `b` on one encoder's features and the same records, in points: what another model gains.
 
     Paired and bootstrapped as `PairDifference`.
@@ -194,27 +202,16 @@ class TaskDifference(_Model):
     split: str
     a: str
     b: str
-    value: float
-    low: float
-    high: float
-    p: float
-    n: int
-    seeds: list[int]
-
-    @property
-    def significant(self) -> bool:
-        """Whether the 95 % interval excludes zero."""
-        return self.low > 0 or self.high < 0
 
 
-class Reference(_Model):
+class Reference(Strict):
     """One reference answer and how many annotators gave it."""
 
     answer: str
     count: int
 
 
-class GalleryAnswer(_Model):
+class GalleryAnswer(Strict):
     """What one encoder answered, how sure it was (0..1), and the score it got on the metric's scale."""
 
     encoder: str
@@ -223,7 +220,7 @@ class GalleryAnswer(_Model):
     score: float
 
 
-class HousePlan(_Model):
+class HousePlan(Strict):
     """A house from above, metres: viewpoints by id, edges between them, walls as x1, y1, x2, y2, and the right way."""
 
     places: dict[str, tuple[float, float]]
@@ -232,7 +229,7 @@ class HousePlan(_Model):
     reference: list[str]
 
 
-class GalleryEntry(_Model):
+class GalleryEntry(Strict):
     """One picture with its question, where there is one, and everybody's answers or captions."""
 
     record_id: str
@@ -248,7 +245,7 @@ class GalleryEntry(_Model):
     """Of navigation: what the walks are drawn on."""
 
 
-class GalleryGroup(_Model):
+class GalleryGroup(Strict):
     """Entries drawn from one kind of outcome; `share` is how often the kind occurs among `total` records.
 
     Captions have no kinds of outcome: their entries stand at fixed places in an order of all, and `share` is 1.
@@ -262,7 +259,7 @@ class GalleryGroup(_Model):
     entries: list[GalleryEntry]
 
 
-class Cell(_Model):
+class Cell(Strict):
     """One training run of the matrix."""
 
     encoder: str
@@ -282,11 +279,17 @@ class Cell(_Model):
     """Seconds of training of all that it started from."""
 
 
-class Results(_Model):
-    """A whole comparison. `load` and `save` are the only ways to and from `results.json`."""
+class Stored(Strict):
+    """What every `results.json` has: who ran what, when and where.
+
+    `load` and `save` are the only ways to and from the file. What one command alone has, its subclass adds.
+    """
+
+    WHAT: ClassVar[str] = ""
+    """What was run, in a word."""
 
     schema_version: int = SCHEMA
-    kind: Literal["clipvil.compare"] = "clipvil.compare"
+    kind: str
     name: str
     title: str
     command: str = ""
@@ -296,6 +299,49 @@ class Results(_Model):
     """Seconds spent by all invocations together; waiting between them does not count."""
     environment: dict[str, Any] = Field(default_factory=dict)
     protocol: list[str] = Field(default_factory=list)
+    cells: list[Cell] = Field(default_factory=list)
+    initial_runs: list[Cell] = Field(default_factory=list)
+    """Runs that cells started from and that have no row themselves; `task` is the recipe."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read `results.json`. Raises DataError when it is absent, damaged, of another command or schema version."""
+        path = Path(path)
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError("no results here", file=path, fix=f"run the {cls.WHAT} first") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot be read as JSON ({error})", file=path) from None
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA:
+            raise DataError(f"schema version {version!r}, this clipvil reads {SCHEMA}", file=path, fix="run it again")
+        kind = cls.model_fields["kind"].default
+        if value.get("kind", kind) != kind:
+            raise DataError(f"holds no results of a {cls.WHAT} (kind {value['kind']!r})", file=path)
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(first["msg"], file=path, field=where) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write `results.json`, whole or not at all."""
+        atomic_write_json(path, self.model_dump(mode="json"))
+
+    @property
+    def failures(self) -> list[Cell]:
+        """Cells that failed, and runs to start from that did."""
+        return [cell for cell in [*self.initial_runs, *self.cells] if cell.status == "failed"]
+
+
+class Results(Stored):
+    """A whole comparison."""
+
+    WHAT: ClassVar[str] = "comparison"
+
+    kind: Literal["clipvil.compare"] = "clipvil.compare"
     suite: dict[str, Any] = Field(default_factory=dict)
     reference: str = ""
     """Label of the encoder that the others are compared with."""
@@ -308,33 +354,6 @@ class Results(_Model):
     """Between tasks that ask the same records, the later one of the suite minus the earlier."""
     curves: list[Curve] = Field(default_factory=list)
     gallery: list[GalleryGroup] = Field(default_factory=list)
-    cells: list[Cell] = Field(default_factory=list)
-    initial_runs: list[Cell] = Field(default_factory=list)
-    """Runs that cells started from and that have no row themselves; `task` is the recipe."""
-
-    @classmethod
-    def load(cls, path: str | Path) -> Results:
-        """Read `results.json`. Raises DataError when it is absent, damaged or of another schema version."""
-        path = Path(path)
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError("no results here", file=path, fix="run the comparison first") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot be read as JSON ({error})", file=path) from None
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA:
-            raise DataError(f"schema version {version!r}, this clipvil reads {SCHEMA}", file=path, fix="run it again")
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise DataError(first["msg"], file=path, field=where) from None
-
-    def save(self, path: str | Path) -> None:
-        """Write `results.json`, whole or not at all."""
-        atomic_write_json(path, self.model_dump(mode="json"))
 
     def encoder(self, label: str) -> EncoderRow:
         """The contestant called `label`. Raises KeyError."""
@@ -391,11 +410,6 @@ class Results(_Model):
         """Why an encoder has no score on a task: `failed`, or `not finished`; empty where neither is known."""
         found = {cell.status for cell in self.cells if (cell.task, cell.encoder) == (task, encoder)}
         return "not finished" if "pending" in found else "failed" if "failed" in found else ""
-
-    @property
-    def failures(self) -> list[Cell]:
-        """Cells that failed, and runs to start from that did."""
-        return [cell for cell in [*self.initial_runs, *self.cells] if cell.status == "failed"]
 
     @property
     def complete(self) -> bool:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from clipvil.compare.declared import Declared, Section, mapping, read_yaml_text
 from clipvil.errors import DataError, RecipeError, UsageError
 from clipvil.features.ready import ready_store
-from clipvil.training.recipe_files import explain
 
 BLIND = "question-only"
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EncoderEntry(_Section):
+class EncoderEntry(Section):
     """One encoder of a suite; everything but the name may be left to the recipe.
 
     A name `store:PATH` takes features that are there already, whoever computed them; it has no options.
@@ -60,7 +54,7 @@ class EncoderEntry(_Section):
         return {key: value for key, value in options.items() if value is not None}
 
 
-class TaskEntry(_Section):
+class TaskEntry(Section):
     """One task of a suite: a recipe (as `Suite.tasks` takes them), and what this task changes of it.
 
     So one recipe may stand in a suite several times: with few data and with all, with and without what it starts from.
@@ -83,7 +77,7 @@ class TaskEntry(_Section):
         return self.label or " ".join([self.recipe, *self.overrides])
 
 
-class Suite(_Section):
+class Suite(Declared):
     """Encoders x tasks x seeds, and the data they all share.
 
     `tasks` are recipes (a file, a packaged name, or a task's name, for which the recipe that fits the data is taken),
@@ -94,8 +88,8 @@ class Suite(_Section):
     pictures are all among another's, from the same place, is done on the features of that one.
     """
 
-    name: str = ""
-    title: str = ""
+    KIND: ClassVar[str] = "suite"
+
     encoders: tuple[EncoderEntry, ...] = Field(min_length=1)
     tasks: tuple[TaskEntry, ...] = Field(default=(TaskEntry(recipe="vqa"),), min_length=1)
     data: dict[str, Any] | None = None
@@ -144,33 +138,6 @@ class Suite(_Section):
             raise ValueError("a seed is negative")
         return self
 
-    @classmethod
-    def load(cls, name: str | Path) -> Suite:
-        """A YAML file, or a packaged suite by its name.
-
-        Raises:
-            RecipeError: no such file or suite, broken YAML, an unknown key, a wrong value.
-        """
-        path = Path(name)
-        packaged = packaged_suites()
-        if path.suffix in (".yaml", ".yml") or path.is_file():
-            text, where, title = _read(path), str(path), path.stem
-        elif str(name) in packaged:
-            source = importlib.resources.files("clipvil").joinpath("recipes", "suites", f"{name}.yaml")
-            text, where, title = source.read_text(encoding="utf-8"), f"suite {name}", str(name)
-        else:
-            raise RecipeError(f"suite '{name}': no such file or packaged suite; packaged are {', '.join(packaged)}")
-        values = _mapping(text, where)
-        return cls.from_values({"name": title, **values}, where=where)
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any], *, where: str = "suite") -> Suite:
-        """Validate plain values. Raises RecipeError naming the key."""
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise explain(error, cls, where) from None
-
     def labels(self) -> list[str]:
         """Labels of all rows, the floor last."""
         blind = [BLIND] if self.question_only and all(entry.name != BLIND for entry in self.encoders) else []
@@ -188,8 +155,7 @@ class Suite(_Section):
 
 def packaged_suites() -> list[str]:
     """Names of the suites that come with the library."""
-    folder = importlib.resources.files("clipvil").joinpath("recipes", "suites")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return Suite.packaged()
 
 
 def read_data(path: str | Path) -> dict[str, Any]:
@@ -206,7 +172,7 @@ def read_data(path: str | Path) -> dict[str, Any]:
     if path.suffix.lower() in _TABLES:
         return {"format": "custom", "questions": path.name, "root": str(path.parent)}
     try:
-        data = _mapping(_read(path), str(path))
+        data = mapping(read_yaml_text(path), str(path))
     except RecipeError as error:
         raise DataError(str(error)) from None
     data = data.get("data", data) if isinstance(data.get("data"), dict) else data
@@ -232,25 +198,6 @@ def unique_slugs(labels: Sequence[str]) -> dict[str, str]:
             name, number = f"{slug(label)}-{number}", number + 1
         out[label] = name
     return out
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-
-
-def _mapping(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise RecipeError(f"{where}: must be a mapping of names to values")
-    return values
 
 
 def merge(

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from clipvil.compare import plots, wording
 from clipvil.compare.html import Html, el, join
-
-
-class Paired(Protocol):
-    """A paired difference, of whatever."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether the 95 % interval excludes zero."""
-        ...
+from clipvil.compare.results import Paired
 
 
 def responsive(wide: Html, narrow: Html) -> Html:

@@ -210,6 +210,34 @@ def iter_rows(path: str | Path, required: Sequence[str] = (), optional: Sequence
         raise DataError(f"unknown kind of file '{kind}'", file=path, fix="use .csv, .tsv, .jsonl or .json")
 
 
+LONGEST = 1 << 24
+"""Bytes of a line of JSON, at most: a file without line breaks must not fill the memory."""
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, Row]]:
+    """The rows of a large file of JSON lines, each with the byte at which its line begins; one line is held at a time.
+
+    Raises DataError as it reads: no such file, no text, no JSON, a line of more than `LONGEST` bytes.
+    """
+    number = start = 0
+    try:
+        with Path(path).open("rb") as stream:
+            while line := stream.readline(LONGEST + 1):
+                number += 1
+                if len(line) > LONGEST:
+                    raise DataError(f"a line of more than {LONGEST >> 20} MiB", file=path, row=number)
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if text.strip():
+                    yield start, Row(parse_json(text, file=path, row=number), path, number)
+                start += len(line)
+    except FileNotFoundError:
+        raise DataError("no such file", file=path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"is not UTF-8 text ({error.reason})", file=path, row=number) from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error})", file=path) from None
+
+
 def csv_rows(
     text: str, path: str | Path, delimiter: str, required: Sequence[str] = (), optional: Sequence[str] = ()
 ) -> Iterator[Row]:

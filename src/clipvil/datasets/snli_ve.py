@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from clipvil.datasets import parts
-from clipvil.datasets.base import Dataset, Row, iter_rows, parse_json
+from clipvil.datasets.base import Dataset, Row, iter_rows, json_lines
 from clipvil.datasets.cache import cached
 from clipvil.datasets.columns import QuestionBuilder, Questions, find_double
 from clipvil.datasets.pairs import PairSequence
@@ -43,8 +43,6 @@ ENTRIES = ("pairs", "images", "template", "files")
 TEMPLATE = "{}.jpg"
 PICTURE_FIELDS = ("Flickr30K_ID", "Flikr30kID", "Flickr30kID")
 NO_GOLD = "-"
-LONGEST = 1 << 24
-"""Bytes of a line beyond which a file is taken for something else; parses included, real ones have some hundreds."""
 
 split_names = parts.split_names
 
@@ -117,22 +115,8 @@ def _rows(path: Path) -> Iterator[Row]:
     if path.suffix.lower() not in (".jsonl", ".json") or _is_list(path):
         yield from iter_rows(path)
         return
-    try:
-        with path.open("rb") as stream:
-            number = 0
-            while line := stream.readline(LONGEST + 1):
-                number += 1
-                if len(line) > LONGEST:
-                    raise DataError(f"a line of more than {LONGEST >> 20} MiB", file=path, row=number)
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if text.strip():
-                    yield Row(parse_json(text, file=path, row=number), path, number)
-    except FileNotFoundError:
-        raise DataError("no such file", file=path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 text ({error.reason})", file=path, row=number) from None
-    except OSError as error:
-        raise DataError(f"cannot be read ({error})", file=path) from None
+    for _, row in json_lines(path):
+        yield row
 
 
 def _is_list(path: Path) -> bool:

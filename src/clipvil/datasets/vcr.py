@@ -21,12 +21,12 @@ Source: Zellers et al. 2019, "From Recognition to Cognition", and the reader rel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Dataset, Row, known, option_path, parse_json, read_text
+from clipvil.datasets.base import Dataset, Row, json_lines, known, option_path, parse_json, read_text
 from clipvil.datasets.commonsense import CommonsenseSequence, Line
 from clipvil.datasets.parts import DATA, Pictures
 from clipvil.errors import DataError
@@ -34,8 +34,6 @@ from clipvil.records import Commonsense
 
 ENTRIES = ("annotations", "images", "metadata", "boxes")
 CHOICES = 4
-LONGEST = 1 << 24
-"""Bytes of a line beyond which a file is taken for something else; real ones have some thousands."""
 
 Token = str | tuple[int, ...]
 Sentence = tuple[Token, ...]
@@ -91,7 +89,7 @@ def read_vcr(path: str | Path, metadata: str | Path | None = None) -> Commonsens
     rows: dict[str, int] = {}
     pictures: dict[str, str] = {}
     found: dict[str, Metadata] = {}
-    for start, row in vcr_rows(path):
+    for start, row in json_lines(path):
         record = parse_row(row)
         if record.annotation_id in rows:
             raise row.error(
@@ -112,27 +110,6 @@ def read_vcr(path: str | Path, metadata: str | Path | None = None) -> Commonsens
     if not lines:
         raise DataError("holds no questions", file=path)
     return CommonsenseSequence(path, lines, pictures, found)
-
-
-def vcr_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
-    """The rows of a .jsonl file, each with the byte at which its line begins. Raises DataError as it reads."""
-    number = start = 0
-    try:
-        with Path(path).open("rb") as stream:
-            while line := stream.readline(LONGEST + 1):
-                number += 1
-                if len(line) > LONGEST:
-                    raise DataError(f"a line of more than {LONGEST >> 20} MiB", file=path, row=number)
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if text.strip():
-                    yield start, Row(parse_json(text, file=path, row=number), path, number)
-                start += len(line)
-    except FileNotFoundError:
-        raise DataError("no such file", file=path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 text ({error.reason})", file=path, row=number) from None
-    except OSError as error:
-        raise DataError(f"cannot be read ({error})", file=path) from None
 
 
 def parse_row(row: Row) -> Commonsense:

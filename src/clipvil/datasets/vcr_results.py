@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.base import Row, iter_rows
-from clipvil.datasets.vcr import label_of, vcr_rows
+from clipvil.datasets.base import Row, iter_rows, json_lines
+from clipvil.datasets.vcr import label_of
 from clipvil.errors import DataError
 from clipvil.metrics.vcr import CHOICES, Gold, Said
 from clipvil.tasks.vcr_scores import ANSWERS, COLUMNS, RATIONALES, said_of
@@ -24,7 +24,7 @@ def read_gold(path: str | Path) -> dict[str, Gold]:
     """
     gold: dict[str, Gold] = {}
     rows: dict[str, int] = {}
-    for _, row in vcr_rows(path):
+    for _, row in json_lines(path):
         key = row.identifier("annot_id")
         if key in rows:
             raise row.error(f"question {key} already stands in row {rows[key]}", "annot_id")

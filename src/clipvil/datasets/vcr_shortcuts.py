@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipvil.datasets.vcr import parse_row, vcr_rows
+from clipvil.datasets.base import json_lines
+from clipvil.datasets.vcr import parse_row
 from clipvil.errors import DataError
 from clipvil.files import atomic_write
 
@@ -72,7 +73,7 @@ def write_shortcuts(annotations: str | Path, out: str | Path) -> dict[str, Short
     kept: dict[str, list[dict[str, Any]]] = {rule: [] for rule in RULES}
     changed = {rule: [0, 0] for rule in RULES}
     total = 0
-    for _, row in vcr_rows(source):
+    for _, row in json_lines(source):
         record = parse_row(row)
         if record.answer_label is None or record.rationale_label is None:
             raise row.error("is missing", "answer_label", "the rules need to know which choices are right")
@@ -124,7 +125,7 @@ def overlap(annotations: str | Path) -> Overlap:
     """What tags give away of the answers of a VCR file with labels. Raises DataError where there are none."""
     largest = score = 0.0
     n = 0
-    for _, row in vcr_rows(annotations):
+    for _, row in json_lines(annotations):
         record = parse_row(row)
         if record.answer_label is None:
             raise row.error("is missing", "answer_label")

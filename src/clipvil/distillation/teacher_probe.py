@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import EncoderError, RecipeError, UsageError
 from clipvil.features.base import FeatureSource, pooled_of
 from clipvil.features.without import Without, bare
-from clipvil.tasks.base import Prediction, Scores, light, units
+from clipvil.tasks.around import Around
+from clipvil.tasks.base import Prediction, light, units
 from clipvil.tasks.registry import create_task
 from clipvil.tasks.settings import one_of, read_settings
 
@@ -49,7 +50,7 @@ class ProbeSettings:
     resize: str = "square"
 
 
-class TeacherProbe:
+class TeacherProbe(Around):
     """The task `teacher_probe`. Records are those of the task that it is of."""
 
     name = "teacher_probe"
@@ -57,26 +58,13 @@ class TeacherProbe:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(ProbeSettings, settings, self.name)
         one_of(self.settings.of, TASKS, "of")
-        self.inner = light(create_task(self.settings.of, self.settings.settings))
-        self.metric, self.record_type = self.inner.metric, self.inner.record_type
+        super().__init__(light(create_task(self.settings.of, self.settings.settings)))
         self._texts: TextCache | None = None
         self._rows: dict[tuple[str, ...], int] = {}
 
     def units(self, records: Sequence[Any]) -> Sequence[Any]:
         """Those of the task."""
         return units(self.inner, records)
-
-    def prepare(self, train: Sequence[Any]) -> None:
-        """As the task does."""
-        self.inner.prepare(train)
-
-    def assets(self) -> dict[str, Any]:
-        """Those of the task."""
-        return self.inner.assets()
-
-    def restore(self, assets: Mapping[str, Any]) -> None:
-        """As the task does."""
-        self.inner.restore(assets)
 
     def attach(self, datasets: Mapping[str, Dataset], features: FeatureSource) -> FeatureSource:
         """The teacher's features of the same pictures, and what it says of all texts: computed once, and kept beside
@@ -136,14 +124,6 @@ class TeacherProbe:
         """As the task does; of rationales those given the right answer alone."""
         return self.inner.predict(model, batch, records)
 
-    def score(self, predictions: Sequence[Prediction], records: Sequence[Any]) -> Scores:
-        """As the task does."""
-        return self.inner.score(predictions, records)
-
-    def submission(self, predictions: Sequence[Prediction], path: Path) -> None:
-        """As the task does."""
-        self.inner.submission(predictions, path)
-
     def _tower(self) -> TowerTeacher:
         from clipvil.encoders.registry import create_encoder
         from clipvil.encoders.weights import UntrainedWarning
@@ -160,7 +140,9 @@ class TeacherProbe:
         from clipvil.training.recipe import EncoderChoice, FeatureChoice, Recipe
 
         encoder = EncoderChoice(name=self.settings.teacher, resize=self.settings.resize)
-        digest = _digest(encoder.model_dump(mode="json"), (image for d in datasets.values() for image in d.pictures))
+        digest = _digest(
+            encoder.model_dump(mode="json"), {k: p for d in datasets.values() for k, p in d.pictures.items()}
+        )
         chosen = FeatureChoice(store=str(folder / f"{_KEPT}-{digest}"), dtype="float32")
         return open_features(Recipe(encoder=encoder, features=chosen), datasets, folder, quiet=True)
 
@@ -189,6 +171,7 @@ class ProbeModel(nn.Module):
         return ProbeOutput(scores[..., 0] if self.choices else scores[:, 0])
 
 
-def _digest(encoder: Mapping[str, Any], images: Iterable[str]) -> str:
-    text = json.dumps([encoder, sorted(set(images))], sort_keys=True)
+def _digest(encoder: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
+    """Stands for a store of these pictures. Their files count: another corpus may use the same ids."""
+    text = json.dumps([encoder, sorted((key, str(path)) for key, path in pictures.items())], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -111,14 +111,14 @@ def extract(
 ) -> ExtractReport:
     """Encode every picture of `source` into the feature store `out`, or go on where an earlier run stopped.
 
-    `source` is an ImageSource or a path that `open_source` understands (`kind` and `images` as there); the
-    kinds `views` and `skybox` are panoramas, see `features.views`, to which `graphs` belongs. `layer` and `positions`
-    are for an encoder given by name. `precision` is auto, fp32, bf16 or fp16; auto is decided once per store. `dtype`
-    is that of the stored grids. `shard="i/n"` does every n-th shard, so that n processes or machines can fill one
-    folder; whoever ends last joins it. `max_bad` (a count, a fraction, "1%") sets the exit code to 3 when more pictures
-    fail; the good ones are kept. `retry_failed` tries again what failed before. `workers` are the decoding threads (0:
-    none), `device` is "cpu" or "cuda[:i]" (by default CUDA where there is one), `backend` torch, openvino or onnx.
-    Batches of `batch_size` (32) pictures of one shape, shards of `shard_size` (256) pictures.
+    `source` is an ImageSource or a path that `open_source` understands (`kind` and `images` as there; the kinds `views`
+    and `skybox`, to which `graphs` belongs, are panoramas: see `features.views`). `layer` and `positions` are for an
+    encoder given by name. `precision` is auto, fp32, bf16 or fp16; auto is decided once per store. `dtype` is that of
+    the stored grids. `shard="i/n"` does every n-th shard, so that n processes or machines can fill one folder; whoever
+    ends last joins it. `max_bad` (a count, a fraction, "1%") sets the exit code to 3 when more pictures fail; the good
+    ones are kept. `retry_failed` tries again what failed before. `workers` are the decoding threads (0: none),
+    `device` is "cpu" or "cuda[:i]" (by default CUDA where there is one), `backend` torch, openvino or onnx. Batches of
+    `batch_size` (32) pictures of one shape, shards of `shard_size` (256) pictures.
 
     Raises UsageError, DataError (the source), EncoderError, StoreError (the store holds other features, the disk is
     full). Whatever happens, what is complete stays, and the same call goes on from there.
@@ -142,8 +142,7 @@ def extract(
         loop = Loop(engine, recorder, preparing, batch_size=batch, workers=threads)
         loop.run(work, _bar(work, quiet=not progress))
         report = _report(folder, manifest, part, allowed, recorder, loop)
-        if report.done and loop.canvas:
-            record_cost(folder, {**_cost(report, recorder, shard, threads), **encoder_cost(built, loop.canvas)})
+        _record_cost(report, recorder, loop, built, shard, threads)
     if progress:
         print(report.line(), file=sys.stderr, flush=True)
     return report
@@ -207,6 +206,14 @@ def _report(
     report.complete, report.reasons, report.exit_code = ended.complete, ended.reasons, ended.exit_code
     report.failed, report.skipped = ended.failed, ended.usable - report.done
     return report
+
+
+def _record_cost(
+    report: ExtractReport, recorder: Recorder, loop: Loop, encoder: Encoder, shard: str, workers: int
+) -> None:
+    if report.done and loop.canvas:
+        about = {**_cost(report, recorder, shard, workers), **encoder_cost(encoder, loop.canvas)}
+        record_cost(report.store, about)
 
 
 def _cost(report: ExtractReport, recorder: Recorder, shard: str, workers: int) -> dict[str, Any]:

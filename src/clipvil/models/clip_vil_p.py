@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from clipvil.models.clip_vil_p_heads import AnswerHead, MatchingHead, WordHead
 from clipvil.models.clip_vil_p_layers import Block, GridEmbeddings, TextEmbeddings, initialise
 from clipvil.models.taps import Tap
 from clipvil.models.tied_tags import TiedTags
+
+if TYPE_CHECKING:
+    from clipvil.encoders.base import EncoderSpec
 
 HEADS = ("mlm", "itm", "answers")
 
@@ -205,6 +208,15 @@ class ClipVilPModel(nn.Module):
     def words_at(self, states: Tensor) -> Tensor:
         """Word logits (..., words) for states (..., hidden): of all text places, or of the masked ones alone."""
         return cast(Tensor, self.heads["mlm"](states, self.body.text.words.weight))
+
+
+def check_request(model: Mapping[str, Any], encoder: EncoderSpec, task: str) -> None:
+    """See that a task which trains nothing else is asked for this model, on grids. Raises RecipeError."""
+    name = model.get("name", "clip_vil_p")
+    if name != "clip_vil_p":
+        raise RecipeError(f"unknown model '{name}' for the task {task}; it trains clip_vil_p")
+    if encoder.cells != "grid":
+        raise RecipeError(f"the model clip_vil_p reads grids, and {encoder.name} has regions; choose another encoder")
 
 
 def build(

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from clipvil.compare.declared import Declared, Section
 from clipvil.compare.suite import EncoderEntry, slug
-from clipvil.errors import RecipeError
 from clipvil.protocol.methods import METHODS, PLAIN, PROBE
-from clipvil.training.recipe_files import explain
 
 Shift = Literal["prior", "hypothesis_hard"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Condition(_Section):
+class Condition(Section):
     """How many pictures are trained on: `pictures`, or a `share` of those there are, or all of them.
 
     `overrides` change the recipes of all tasks under this condition, the budget of steps above all, and
@@ -57,7 +48,7 @@ class Condition(_Section):
         return pictures if self.pictures is None else min(self.pictures, pictures)
 
 
-class Method(_Section):
+class Method(Section):
     """One way of training: a name of `clipvil.protocol.methods`, or any name with its own `overrides`.
 
     `overrides` come on top of what the name stands for (and of what `method` stands for, where that is given).
@@ -93,7 +84,7 @@ class Method(_Section):
         return (*METHODS.get(self.kind or "", ()), *self.overrides)
 
 
-class ProtocolTask(_Section):
+class ProtocolTask(Section):
     """One task: a recipe (a file, a packaged name or a task's name), what is changed of it, and what shifts its data.
 
     `shift: prior` lays the corpus out anew, with other answer priors in a split `prior_shift` (VQA-CP's idea);
@@ -117,7 +108,7 @@ class ProtocolTask(_Section):
         return self.name or self.recipe
 
 
-class Declaration(_Section):
+class Declaration(Declared):
     """A whole protocol.
 
     `encoder` is the student's, with frozen features. `data` changes entries of every recipe's data section (`{out}` is
@@ -126,8 +117,8 @@ class Declaration(_Section):
     `reference` is the method that gains are taken against.
     """
 
-    name: str = ""
-    title: str = ""
+    KIND: ClassVar[str] = "protocol"
+
     encoder: EncoderEntry
     tasks: tuple[ProtocolTask, ...] = Field(min_length=1)
     conditions: tuple[Condition, ...] = Field(default=(Condition(),), min_length=1)
@@ -191,41 +182,6 @@ class Declaration(_Section):
             raise ValueError(f"there is no {unknown[0]} '{unknown[1]}'; there are {', '.join(axes[unknown[0]])}")
         return self
 
-    @classmethod
-    def load(cls, name: str | Path) -> Declaration:
-        """A YAML file, or a packaged protocol by its name.
-
-        Raises:
-            RecipeError: no such file or protocol, broken YAML, an unknown key, a wrong value.
-        """
-        path, packaged = Path(name), packaged_protocols()
-        if path.suffix in (".yaml", ".yml") or path.is_file():
-            where, title = str(path), path.stem
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise RecipeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-        elif str(name) in packaged:
-            where, title = f"protocol {name}", str(name)
-            text = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-        else:
-            raise RecipeError(f"protocol '{name}': no such file or packaged protocol; there are {', '.join(packaged)}")
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(values, dict):
-            raise RecipeError(f"{where}: must be a YAML mapping")
-        return cls.from_values({"name": title, **values}, where=where)
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any], *, where: str = "protocol") -> Declaration:
-        """Validate plain values. Raises RecipeError naming the key."""
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise explain(error, cls, where) from None
-
     def cells(self) -> list[tuple[ProtocolTask, Condition, Method]]:
         """Everything that is run, but for seeds: in the order of tasks, conditions and methods."""
         return [
@@ -242,11 +198,7 @@ class Declaration(_Section):
 
 def packaged_protocols() -> list[str]:
     """Names of the protocols that come with the library."""
-    return sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
-
-
-def _folder() -> Any:
-    return importlib.resources.files("clipvil").joinpath("recipes", "protocols")
+    return Declaration.packaged()
 
 
 def _in(name: str, names: tuple[str, ...] | None) -> bool:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from pathlib import Path
-from string import Template
 
 import yaml
 
 from clipvil.compare import wording as numbers
 from clipvil.compare.html import Html, el, join
-from clipvil.compare.report import hardware_line, software_line
+from clipvil.compare.report import hardware_line, head_of, notice_of, page_of, save_page, software_line
 from clipvil.compare.sections import encoder_note
-from clipvil.files import atomic_write
 from clipvil.protocol import sections
 from clipvil.protocol.results import Report, TaskRow
 from clipvil.protocol.wording import finding
@@ -20,58 +17,19 @@ from clipvil.protocol.wording import finding
 
 def write_report(report: Report, path: str | Path) -> Path:
     """Write the report, whole or not at all; returns its path."""
-    path = Path(path)
-    with atomic_write(path) as stream:
-        stream.write(render(report).encode("utf-8"))
-    return path
+    return save_page(render(report), path)
 
 
 def render(report: Report) -> str:
     """The report as HTML. All text from data is escaped; a content security policy forbids scripts and loads."""
-    return Template(_packaged("report.html")).substitute(
-        title=join(report.title),
-        style=_packaged("report.css"),
-        header=_header(report),
-        notice=_notice(report) or "",
-        body=join(sections.overview(report), *(_task(report, task) for task in report.tasks)),
-        method=_method(report),
-    )
-
-
-def _packaged(name: str) -> str:
-    return importlib.resources.files("clipvil.compare").joinpath(name).read_text(encoding="utf-8")
-
-
-def _header(report: Report) -> Html:
     said = [
         el("p", finding(report, task.name), class_="finding second" if number else "finding")
         for number, task in enumerate(report.tasks)
     ]
-    done = sum(cell.status == "done" for cell in report.cells)
-    facts = (
-        report.updated[:10],
-        numbers.plural(done, "run"),
-        f"{numbers.duration(report.wall_seconds)} of wall time",
-        f"clipvil {report.environment.get('clipvil', '')}",
-    )
-    return el("header", el("h1", report.title), *said, el("p", " \u00b7 ".join(facts), class_="facts"))
-
-
-def _notice(report: Report) -> Html | None:
-    """What is missing, before any number is read."""
-    done, failed = sum(cell.status == "done" for cell in report.cells), report.failures
-    left = len(report.cells) - done - len(failed)
     gone = [el("p", f"{t.name}: {numbers.left_out_line(t.left_out)}") for t in report.tasks if t.left_out]
-    if not failed and left <= 0 and not gone:
-        return None
-    parts = list(gone)
-    if left > 0:
-        text = f"Not finished: {done} of {len(report.cells)} runs are done; the numbers below are of those alone."
-        parts.append(el("p", el("strong", text)))
-    if failed:
-        parts.append(el("p", el("strong", f"{numbers.plural(len(failed), 'run')} failed and are missing below:")))
-        parts.append(el("ul", *(el("li", f"{cell.task}, seed {cell.seed}: {cell.error}") for cell in failed)))
-    return el("aside", *parts, class_="notice", role="note")
+    notice = notice_of(report, gone, lambda cell: f"{cell.task}, seed {cell.seed}")
+    body = join(sections.overview(report), *(_task(report, task) for task in report.tasks))
+    return page_of(report, head_of(report, said), notice, body, _method(report))
 
 
 def _task(report: Report, task: TaskRow) -> Html:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from clipvil.compare.kinds import Kind, kind_of
-from clipvil.compare.results import Cell, EncoderRow, Interval, LeftOut, SeedScore
-from clipvil.errors import DataError
-from clipvil.files import atomic_write_json
-
-SCHEMA = 1
+from clipvil.compare.results import EncoderRow, Interval, LeftOut, Paired, SeedScore, Stored, Strict
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class SubsetRow(_Model):
+class SubsetRow(Strict):
     """One list of shots, see `clipvil.protocol.subsets.Subset`; `file` is relative to the folder of the protocol."""
 
     file: str
@@ -31,7 +21,7 @@ class SubsetRow(_Model):
     strata: dict[str, int]
 
 
-class TaskRow(_Model):
+class TaskRow(Strict):
     """One task as it was run. `splits` are the test splits, the ordinary one first; the others are shifted."""
 
     name: str
@@ -61,7 +51,7 @@ class TaskRow(_Model):
         return self.splits[1:]
 
 
-class ConditionRow(_Model):
+class ConditionRow(Strict):
     """One size of the training set; `pictures` by task."""
 
     name: str
@@ -69,7 +59,7 @@ class ConditionRow(_Model):
     overrides: list[str] = Field(default_factory=list)
 
 
-class MethodRow(_Model):
+class MethodRow(Strict):
     """One way of training, by what it changes."""
 
     name: str
@@ -77,7 +67,7 @@ class MethodRow(_Model):
     overrides: list[str] = Field(default_factory=list)
 
 
-class ScoreRow(_Model):
+class ScoreRow(Strict):
     """One method under one condition on one split, over the seeds that finished; see `compare.results.Row`."""
 
     task: str
@@ -89,7 +79,7 @@ class ScoreRow(_Model):
     breakdowns: dict[str, dict[str, Interval]] = Field(default_factory=dict)
 
 
-class Ratio(_Model):
+class Ratio(Strict):
     """A relative change in per cent with its 95 % interval; the bounds are None where too few pictures tell."""
 
     value: float
@@ -97,7 +87,7 @@ class Ratio(_Model):
     high: float | None = None
 
 
-class Gain(_Model):
+class Gain(Paired):
     """A method minus the reference under the same condition, in points and in per cent of the reference.
 
     Paired record by record over the seeds both have, bootstrapped by picture.
@@ -107,21 +97,10 @@ class Gain(_Model):
     condition: str
     split: str
     method: str
-    value: float
-    low: float
-    high: float
-    p: float
-    n: int
-    seeds: list[int]
     relative: Ratio | None = None
 
-    @property
-    def significant(self) -> bool:
-        """Whether the 95 % interval excludes zero."""
-        return self.low > 0 or self.high < 0
 
-
-class Drop(_Model):
+class Drop(Strict):
     """A method on a shifted split against itself on the ordinary one: points and per cent lost (negative: gained)."""
 
     task: str
@@ -134,7 +113,7 @@ class Drop(_Model):
     relative: Ratio | None = None
 
 
-class Cost(_Model):
+class Cost(Strict):
     """What one run of a method costs, mean over the seeds."""
 
     task: str
@@ -148,20 +127,13 @@ class Cost(_Model):
     parameters: int | None = None
 
 
-class Report(_Model):
-    """A whole protocol. `load` and `save` are the only ways to and from `results.json`."""
+class Report(Stored):
+    """A whole protocol."""
 
-    schema_version: int = SCHEMA
+    WHAT: ClassVar[str] = "protocol"
+
     kind: Literal["clipvil.protocol"] = "clipvil.protocol"
-    name: str
-    title: str
-    command: str = ""
-    started: str = ""
-    updated: str = ""
-    wall_seconds: float = 0.0
-    environment: dict[str, Any] = Field(default_factory=dict)
     declaration: dict[str, Any] = Field(default_factory=dict)
-    protocol: list[str] = Field(default_factory=list)
     reference: str = ""
     encoder: EncoderRow | None = None
     tasks: list[TaskRow] = Field(default_factory=list)
@@ -173,31 +145,6 @@ class Report(_Model):
     costs: list[Cost] = Field(default_factory=list)
     cache_bytes: dict[str, int] = Field(default_factory=dict)
     """What teachers said and saw, on disk: bytes of texts and of cells, for all runs together."""
-    cells: list[Cell] = Field(default_factory=list)
-    initial_runs: list[Cell] = Field(default_factory=list)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Report:
-        """Read `results.json`. Raises DataError when it is absent, damaged or of another kind or schema version."""
-        path = Path(path)
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError("no results here", file=path, fix="run the protocol first") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot be read as JSON ({error})", file=path) from None
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA or value.get("kind") != "clipvil.protocol":
-            raise DataError(f"holds no results of a protocol of schema {SCHEMA}", file=path, fix="run it again")
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise DataError(first["msg"], file=path, field=".".join(map(str, first["loc"]))) from None
-
-    def save(self, path: str | Path) -> None:
-        """Write `results.json`, whole or not at all."""
-        atomic_write_json(path, self.model_dump(mode="json"))
 
     def score(self, task: str, condition: str, method: str, split: str) -> ScoreRow | None:
         """The row, or None while no seed of it has finished."""
@@ -223,8 +170,3 @@ class Report(_Model):
         """The conditions under which anything was scored, in order."""
         found = {row.condition for row in self.scores if row.task == task}
         return [condition.name for condition in self.conditions if condition.name in found]
-
-    @property
-    def failures(self) -> list[Cell]:
-        """Runs that failed."""
-        return [cell for cell in [*self.initial_runs, *self.cells] if cell.status == "failed"]

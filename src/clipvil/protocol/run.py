@@ -8,11 +8,10 @@ from typing import Any
 
 from clipvil.compare.matrix import REPORT, RESULTS, Matrix, alone
 from clipvil.compare.plan import Plan, check_encoders, make_plan
-from clipvil.errors import DataError
 from clipvil.protocol.assemble import ProtocolLedger
 from clipvil.protocol.declaration import Declaration
 from clipvil.protocol.planning import Place, Scheme, make_scheme
-from clipvil.protocol.report import write_report
+from clipvil.protocol.report import render, write_report
 from clipvil.protocol.results import Report
 
 
@@ -48,7 +47,7 @@ def protocol(
         command = command or f"clipvil protocol {declaration.name} --out {folder}"
         matrix = _Protocol(declaration, scheme, plan, command, jobs, retry_failed, quiet)
         matrix.run()
-        return matrix.ledger.report()
+        return matrix.results()
 
 
 def lay_out(name: str | Path, out: str | Path) -> list[tuple[Place, tuple[int, ...]]]:
@@ -70,28 +69,20 @@ def report_only(out: str | Path) -> Report:
     return report
 
 
-class _Protocol(Matrix):
+class _Protocol(Matrix[Report]):
     """A matrix whose tasks are those of a scheme."""
 
     ledger: ProtocolLedger
+    kept, page = Report, staticmethod(render)
 
     def __init__(self, declaration: Declaration, scheme: Scheme, plan: Plan, command: str, *others: Any) -> None:
         self.declaration, self.scheme = declaration, scheme
         super().__init__(plan, command, *others)
 
-    def earlier(self, path: Path) -> Report | None:
-        """A damaged or foreign file is no reason to stop, it is written anew."""
-        try:
-            return Report.load(path)
-        except DataError:
-            return None
-
     def open_ledger(self, plan: Plan) -> ProtocolLedger:
         """The account of the protocol."""
         return ProtocolLedger(plan, self.declaration, self.scheme)
 
-    def write(self) -> None:
-        """Write results.json and report.html."""
-        report = self.ledger.report()
-        report.save(self.plan.out / RESULTS)
-        write_report(report, self.plan.out / REPORT)
+    def results(self) -> Report:
+        """Everything that is known now."""
+        return self.ledger.report()

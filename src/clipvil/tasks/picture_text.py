@@ -72,10 +72,11 @@ class PictureText(ABC):
 
     name = ""
     settings: WordSettings
-    max_tokens = MAX_TOKENS
-    bert: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, settings: WordSettings) -> None:
+        """Raises RecipeError for choices about words that do not go together."""
+        check_words(settings)
+        self.max_tokens, self.bert = settings.max_tokens, settings.bert
         self.words: Vocabulary | WordPiece | None = None
         self.forget()
 

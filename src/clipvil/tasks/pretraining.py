@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from clipvil.datasets.columns import column_of
 from clipvil.encoders.base import EncoderSpec
-from clipvil.errors import DataError, RecipeError, UsageError
+from clipvil.errors import DataError, UsageError
 from clipvil.models.bert_weights import load_bert
-from clipvil.models.clip_vil_p import ClipVilPModel, ClipVilPOutput, build
+from clipvil.models.clip_vil_p import ClipVilPModel, ClipVilPOutput, build, check_request
 from clipvil.records import PretrainingPair
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.losses import LossTerms
@@ -114,13 +114,7 @@ class Pretraining:
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A fresh CLIP-ViL_p with the heads of the objectives. Raises RecipeError for another model or regions."""
-        name = model.get("name", "clip_vil_p")
-        if name != "clip_vil_p":
-            raise RecipeError(f"unknown model '{name}' for the task pretraining; it trains clip_vil_p")
-        if encoder.cells != "grid":
-            raise RecipeError(
-                f"the model clip_vil_p reads grids, and {encoder.name} has regions; choose another encoder"
-            )
+        check_request(model, encoder, self.name)
         words, table = self._words(), self.answers
         return build(
             model,

@@ -23,13 +23,13 @@ from torch.nn import functional
 from clipvil.encoders.base import EncoderSpec
 from clipvil.errors import DataError, RecipeError
 from clipvil.metrics.vcr import CHOICES, Said, choice
-from clipvil.models.clip_vil_p import ClipVilPModel, ClipVilPOutput
+from clipvil.models.clip_vil_p import ClipVilPModel, ClipVilPOutput, check_request
 from clipvil.models.clip_vil_p_choices import build
 from clipvil.records import Commonsense
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.growing import grown
 from clipvil.tasks.lessons import Lesson
-from clipvil.tasks.picture_text import PictureText, WordSettings, check_words
+from clipvil.tasks.picture_text import PictureText, WordSettings
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.transplant import adopt_model, initial_words
 from clipvil.tasks.vcr_batches import (
@@ -81,14 +81,12 @@ class Vcr(PictureText):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(VcrSettings, settings, self.name)
-        check_words(self.settings)
+        super().__init__(self.settings)
         one_of(self.settings.subtask, SUBTASKS, "subtask")
         one_of(self.settings.conditions, ("all", "gold"), "conditions")
         if self.settings.tokenizer != "wordpiece":
             raise RecipeError("the task vcr reads word pieces; set 'task_settings.tokenizer' to wordpiece")
-        self.max_tokens, self.bert = self.settings.max_tokens, self.settings.bert
         self.every_answer = self.settings.conditions == "all"
-        super().__init__()
 
     def forget(self) -> None:
         """Drop what was worked out from other words."""
@@ -128,13 +126,7 @@ class Vcr(PictureText):
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A fresh CLIP-ViL_p with a head that scores sequences. Raises RecipeError for another model or regions."""
-        name = model.get("name", "clip_vil_p")
-        if name != "clip_vil_p":
-            raise RecipeError(f"unknown model '{name}' for the task vcr; it trains clip_vil_p")
-        if encoder.cells != "grid":
-            raise RecipeError(
-                f"the model clip_vil_p reads grids, and {encoder.name} has regions; choose another encoder"
-            )
+        check_request(model, encoder, self.name)
         return build(model, words=len(self._words()), channels=encoder.grid_channels)
 
     def adopt(self, model: nn.Module, initial: InitialRun) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from clipvil.records import Entailment
 from clipvil.tasks.base import Prediction, Scores
 from clipvil.tasks.entailment_scores import METRIC, by_pair, score_labels, write_labels
 from clipvil.tasks.lessons import Lesson
-from clipvil.tasks.picture_text import PictureText, WordSettings, check_words, forward
+from clipvil.tasks.picture_text import PictureText, WordSettings, forward
 from clipvil.tasks.settings import read_settings
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class VisualEntailment(PictureText):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = read_settings(EntailmentSettings, settings, self.name)
-        check_words(self.settings)
-        self.max_tokens, self.bert = self.settings.max_tokens, self.settings.bert
-        super().__init__()
+        super().__init__(self.settings)
 
     def prepare(self, train: Sequence[Entailment]) -> None:
         """Learn the words from the training hypotheses, or read them from the named file."""

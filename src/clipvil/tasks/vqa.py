@@ -18,7 +18,7 @@ from clipvil.models.outputs import supervised
 from clipvil.records import Question
 from clipvil.tasks.base import InitialRun, Prediction, Scores
 from clipvil.tasks.lessons import Lesson
-from clipvil.tasks.picture_text import MODELS, PictureText, WordSettings, check_words, forward
+from clipvil.tasks.picture_text import MODELS, PictureText, WordSettings, forward
 from clipvil.tasks.settings import one_of, read_settings
 from clipvil.tasks.transplant import other_setting
 from clipvil.tasks.vqa_scores import METRIC, MODES, by_question, fitting_mode, score_answers, write_results
@@ -61,9 +61,8 @@ class Vqa(PictureText):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = _settings(settings)
         self.top = TOP
-        self.max_tokens, self.bert = self.settings.max_tokens, self.settings.bert
         self.answers: AnswerVocabulary | None = None
-        super().__init__()
+        super().__init__(self.settings)
 
     def prepare(self, train: Sequence[Question]) -> None:
         """Learn the word and answer vocabularies from the training questions, or read them from the named files."""
@@ -233,5 +232,4 @@ def check_complete(predictions: Sequence[Prediction], records: Sequence[Question
 def _settings(settings: Mapping[str, Any]) -> VqaSettings:
     chosen = read_settings(VqaSettings, settings, "vqa")
     one_of(chosen.mode, MODES, "mode")
-    check_words(chosen)
     return chosen

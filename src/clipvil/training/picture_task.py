@@ -17,7 +17,8 @@ from clipvil.errors import CheckpointError, UsageError
 from clipvil.features.base import GridBatch
 from clipvil.models.grid_trunk import GridTrunk
 from clipvil.models.picture_model import PictureModel
-from clipvil.tasks.base import InitialRun, Prediction, Scores, Task, begin, light, trains
+from clipvil.tasks.around import Around
+from clipvil.tasks.base import InitialRun, Prediction, Task, begin, light, trains
 from clipvil.tasks.losses import LossTerms
 from clipvil.tasks.registry import create_task
 from clipvil.training.inputs import encoder_of
@@ -38,7 +39,7 @@ def task_of(recipe: Recipe) -> Task:
     return PictureTask(task, recipe)
 
 
-class PictureTask:
+class PictureTask(Around):
     """A task around another one, which need not know that its cells are computed anew in each batch.
 
     `collate` lets the inner task ask for features, notes which pictures it asked for, and puts their pixels in the
@@ -48,8 +49,8 @@ class PictureTask:
     """
 
     def __init__(self, inner: Task, recipe: Recipe) -> None:
-        self.inner, self.recipe = inner, recipe
-        self.name, self.metric, self.record_type = inner.name, inner.metric, inner.record_type
+        super().__init__(inner)
+        self.name, self.recipe = inner.name, recipe
 
     def __getattr__(self, name: str) -> Any:
         # Never for what copying and pickling ask before anything is there.
@@ -77,18 +78,6 @@ class PictureTask:
             rest = Path(folder) / initial.weights.name
             save_file({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, rest)
             return self.inner.adopt(whole.head, replace(initial, weights=rest))  # type: ignore[attr-defined]
-
-    def prepare(self, train: Sequence[Any]) -> None:
-        """See `Task.prepare`."""
-        self.inner.prepare(train)
-
-    def assets(self) -> dict[str, Any]:
-        """See `Task.assets`."""
-        return self.inner.assets()
-
-    def restore(self, assets: Mapping[str, Any]) -> None:
-        """See `Task.restore`."""
-        self.inner.restore(assets)
 
     def build(self, model: Mapping[str, Any], encoder: EncoderSpec) -> nn.Module:
         """A `PictureModel`: the encoder that the recipe names, with its weights, and the inner task's model."""
@@ -131,14 +120,6 @@ class PictureTask:
         whole = _picture_model(model)
         with torch.no_grad():
             return self.inner.predict(whole.head, whole.encoded(batch), records)
-
-    def score(self, predictions: Sequence[Prediction], records: Sequence[Any]) -> Scores:
-        """See `Task.score`."""
-        return self.inner.score(predictions, records)
-
-    def submission(self, predictions: Sequence[Prediction], path: Path) -> None:
-        """See `Task.submission`."""
-        self.inner.submission(predictions, path)
 
 
 def _picture_model(model: nn.Module) -> PictureModel:

@@ -331,8 +331,7 @@ def _train(
         features = features or open_features(recipe, datasets, out, retry_failed=retry_here, quiet=quiet)
         source, features = features, attach(task, datasets, features)
         watch.lap("features")
-    if recipe.features.source == "pictures" and not hasattr(bare(features), "pixels"):
-        raise UsageError("features.source is pictures, and features were passed in: pass a PictureSource, or none")
+    _check_source(recipe, features)
     initial = _start(recipe, out, task, features, datasets, options, quiet)
     if initial is not None:
         watch.lap("initial")
@@ -556,6 +555,11 @@ def _write_end(out: Path, result: Mapping[str, Any], judged: Mapping[str, Judged
     # Last: its presence says that the run is finished.
     atomic_write_json(out / "result.json", result)
     _warn_of_overlap(result, quiet)
+
+
+def _check_source(recipe: Recipe, features: FeatureSource) -> None:
+    if recipe.features.source == "pictures" and not hasattr(bare(features), "pixels"):
+        raise UsageError("features.source is pictures, and features were passed in: pass a PictureSource, or none")
 
 
 def _check_splits(datasets: Mapping[str, Dataset]) -> None:
