@@ -42,10 +42,11 @@ def overview_section(results: Results) -> Html | None:
     body = [el("tr", *_cells(results, line, labels)) for line in lines]
     metrics = list(dict.fromkeys(line.metric for line in lines))
     several = f" Scores by {' and '.join(metrics)} are on scales of their own." if len(metrics) > 1 else ""
+    redrawn = " or ".join(dict.fromkeys(task.kind.redrawn for task in results.tasks))
     caption = join(
         el("strong", "All tasks. "),
-        f"The {lines[0].split} split, with 95 % intervals (bootstrap over pictures); the best of a task is set in bold."
-        f"{several}",
+        f"The {lines[0].split} split, with 95 % intervals (bootstrap over {redrawn}); the best of a task is set in "
+        f"bold.{several}",
     )
     table = el("table", el("caption", caption), el("thead", el("tr", *head)), el("tbody", *body), class_="overview")
     scroll = el("div", table, class_="scroll", tabindex="0", role="region", aria_label="table of all tasks")

@@ -8,12 +8,21 @@ from clipvil.compare import plots, wording
 from clipvil.compare.axes import padded
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Costs, EncoderRow, Interval, Results, Row, TaskInfo
-from clipvil.compare.tables import difference_cells, figures, name_of, responsive, table, th
+from clipvil.compare.tables import (
+    NARROW,
+    WIDE,
+    difference_cells,
+    figures,
+    kinds_table,
+    name_of,
+    responsive,
+    stacked,
+    table,
+    th,
+    too_wide,
+)
 
-WIDE, NARROW = 928, 340
 _MOST_GROUPS = 14
-# About what columns of the table of scores take, in pixels: a letter of an encoder's name, a split, a kind of answer.
-_LETTER, _SPLIT, _KIND = 7.5, 280, 62
 
 # What each cost axis shows: its name, the unit on the axis, and how to read it.
 _COSTS: tuple[tuple[str, str, Callable[[Costs, Row], float | None], Callable[[float], str]], ...] = (
@@ -42,7 +51,7 @@ def score_table(results: Results, task: TaskInfo) -> Html:
     everything = [row for row in results.rows if row.task == task.name]
     domain = padded([bound for row in everything for bound in (row.mean.low, row.mean.high)], share=0.03)
     kinds = rows[0].columns(task.kind)
-    apart = kinds if _too_wide(results, task, kinds) else []
+    apart = kinds if too_wide((encoder.label for encoder in results.encoders), len(task.splits), kinds) else []
     beside = [] if apart else kinds
     head = [th("Encoder")]
     for split in task.splits:
@@ -63,29 +72,15 @@ def score_table(results: Results, task: TaskInfo) -> Html:
         _kinds_note(task, beside),
     )
     whole = table(caption, head, body, "scores")
-    return join(whole, _kinds_table(task, rows, apart)) if apart else whole
-
-
-def _too_wide(results: Results, task: TaskInfo, kinds: Sequence[str]) -> bool:
-    """Whether the table of scores has no room for the kinds on a wide page."""
-    name = 60 + _LETTER * max(len(encoder.label) for encoder in results.encoders)
-    return bool(kinds) and name + _SPLIT * len(task.splits) + _KIND * len(kinds) > WIDE
+    if not apart:
+        return whole
+    named = ((row.encoder, row.breakdowns.get(task.kind.columns, {})) for row in rows)
+    note = f"The {task.splits[0]} split {task.kind.columns_note}."
+    return join(whole, kinds_table("Encoder", named, apart, note))
 
 
 def _kinds_note(task: TaskInfo, kinds: Sequence[str]) -> str | None:
     return f" {', '.join(kinds)}: the {task.splits[0]} split {task.kind.columns_note}." if kinds else None
-
-
-def _kinds_table(task: TaskInfo, rows: Sequence[Row], kinds: Sequence[str]) -> Html:
-    """The kinds in a table of their own, with intervals, for which there is room then."""
-    head = [th("Encoder"), *(th(kind, class_="num") for kind in kinds)]
-    body = []
-    for row in rows:
-        found = row.breakdowns.get(task.kind.columns, {})
-        cells = [el("td", *_stacked(found.get(kind)), class_="num", data_label=kind) for kind in kinds]
-        body.append(el("tr", el("th", row.encoder, scope="row"), *cells))
-    caption = join(el("strong", "Beside them. "), f"The {task.splits[0]} split {task.kind.columns_note}.")
-    return table(caption, head, body, "scores")
 
 
 def _unfinished(results: Results, task: TaskInfo, columns: int) -> list[Html]:
@@ -117,7 +112,7 @@ def metric_table(results: Results, task: TaskInfo) -> Html | None:
         body = []
         for row in rows:
             found = row.breakdowns.get(task.kind.columns, {})
-            cells = [el("td", *_stacked(found.get(name)), class_="num", data_label=name) for name in names]
+            cells = [el("td", *stacked(found.get(name)), class_="num", data_label=name) for name in names]
             body.append(el("tr", el("th", row.encoder, scope="row"), *cells))
         tables.append(table(None, head, body, "matrix"))
     return el("details", el("summary", "All metrics"), *tables) if tables else None
@@ -314,12 +309,6 @@ def _score_row(results: Results, task: TaskInfo, row: Row, domain: tuple[float, 
         item = row.breakdowns.get(task.kind.columns, {}).get(kind)
         cells.append(el("td", wording.score(item.value) if item else "\u2013", class_="num", data_label=kind))
     return el("tr", *cells, class_="floor-row" if encoder.floor else None)
-
-
-def _stacked(item: Interval | None) -> list[object]:
-    if item is None:
-        return ["\u2013"]
-    return [wording.score(item.value), el("small", wording.bounds(item.low, item.high))]
 
 
 def _matrix_cell(results: Results, task: str, split: str, a: str, b: str) -> list[object]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from clipvil.compare import plots, wording
 from clipvil.compare.html import Html, el, join
-from clipvil.compare.results import Paired
+from clipvil.compare.results import Interval, Paired
+
+WIDE, NARROW = 928, 340
+# About what columns of a table of scores take, in pixels: a letter of a name, a split, the least of a kind of answer.
+_LETTER, _SPLIT, _KIND = 7.5, 280, 62
 
 
 def responsive(wide: Html, narrow: Html) -> Html:
@@ -43,6 +47,31 @@ def name_of(series: plots.Series) -> Html:
 def figures(value: float, low: float, high: float) -> Html:
     """A score with its interval."""
     return join(el("b", wording.score(value)), el("span", f" {wording.bounds(low, high)}", class_="bounds"))
+
+
+def stacked(item: Interval | None) -> list[object]:
+    """A score with its interval below it; a dash where there is none."""
+    if item is None:
+        return ["\u2013"]
+    return [wording.score(item.value), el("small", wording.bounds(item.low, item.high))]
+
+
+def too_wide(names: Iterable[str], splits: int, kinds: Sequence[str]) -> bool:
+    """Whether a table of scores, drawn on so many splits, has no room for the kinds on a wide page."""
+    room = WIDE - 60 - _LETTER * max(map(len, names)) - _SPLIT * splits
+    return bool(kinds) and sum(max(_KIND, 12 + _LETTER * len(kind)) for kind in kinds) > room
+
+
+def kinds_table(
+    head: str, rows: Iterable[tuple[object, Mapping[str, Interval]]], kinds: Sequence[str], caption: str
+) -> Html:
+    """The kinds in a table of their own, with intervals, for which there is room then."""
+    body = []
+    for name, found in rows:
+        cells = [el("td", *stacked(found.get(kind)), class_="num", data_label=kind) for kind in kinds]
+        body.append(el("tr", el("th", name, scope="row"), *cells))
+    said = join(el("strong", "Beside them. "), caption)
+    return table(said, [th(head), *(th(kind, class_="num") for kind in kinds)], body, "scores")
 
 
 def difference_cells(split: str, pair: Paired | None, series: plots.Series, domain: tuple[float, float]) -> list[Html]:

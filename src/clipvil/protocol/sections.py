@@ -9,10 +9,20 @@ from clipvil.compare import wording as numbers
 from clipvil.compare.axes import padded
 from clipvil.compare.html import Html, el, join
 from clipvil.compare.results import Interval
-from clipvil.compare.tables import difference_cells, figures, name_of, responsive, table, th
+from clipvil.compare.tables import (
+    NARROW,
+    WIDE,
+    difference_cells,
+    figures,
+    kinds_table,
+    name_of,
+    responsive,
+    table,
+    th,
+    too_wide,
+)
 from clipvil.protocol.results import Cost, Drop, Ratio, Report, ScoreRow, TaskRow
 
-WIDE, NARROW = 928, 340
 MOST_DRAWN = 2
 """Test splits that have room for drawings beside their figures."""
 _DASH = "\u2013"
@@ -94,18 +104,28 @@ def score_tables(report: Report, task: TaskRow) -> Html:
     for condition in report.conditions_of(task.name):
         kinds = _columns(report, task, condition)
         drawn = len(task.splits) <= MOST_DRAWN
+        methods = report.methods_of(task.name, condition)
+        apart = drawn and too_wide(methods, len(task.splits), kinds)
+        beside = [] if apart else kinds
         head = [th("Method"), *(th(split, colspan=1 + drawn, class_="split") for split in task.splits)]
-        head += [th(kind, class_="num") for kind in kinds]
+        head += [th(kind, class_="num") for kind in beside]
         body = []
-        for method in report.methods_of(task.name, condition):
+        for method in methods:
             cells = [el("th", name_of(colours[method]), scope="row")]
             for split in task.splits:
                 row = report.score(task.name, condition, method, split)
                 cells += _score_cells(row, split, colours[method], domain)[0 if drawn or row is None else 1 :]
             first = report.score(task.name, condition, method, task.splits[0])
-            cells += [_kind_cell(first, kind) for kind in kinds]
+            found = _kinds_of(first, beside)
+            cells += [
+                el("td", numbers.score(found[kind].value) if kind in found else _DASH, class_="num", data_label=kind)
+                for kind in beside
+            ]
             body.append(el("tr", *cells))
-        shown.append(table(_score_caption(report, task, condition, kinds), head, body, "scores"))
+        shown.append(table(_score_caption(report, task, condition, beside), head, body, "scores"))
+        if apart:
+            rows = ((m, _kinds_of(report.score(task.name, condition, m, task.splits[0]), kinds)) for m in methods)
+            shown.append(kinds_table("Method", rows, kinds, f"Of the {task.splits[0]} split."))
     return join(*shown)
 
 
@@ -135,9 +155,10 @@ def _columns(report: Report, task: TaskRow, condition: str) -> list[str]:
     return []
 
 
-def _kind_cell(row: ScoreRow | None, kind: str) -> Html:
-    found = [group[kind] for group in row.breakdowns.values() if kind in group] if row else []
-    return el("td", numbers.score(found[0].value) if found else _DASH, class_="num", data_label=kind)
+def _kinds_of(row: ScoreRow | None, kinds: Sequence[str]) -> dict[str, Interval]:
+    """The named groups of a row, whatever they are groups of."""
+    groups = [] if row is None else list(row.breakdowns.values())
+    return {kind: group[kind] for group in reversed(groups) for kind in kinds if kind in group}
 
 
 def _score_cells(row: ScoreRow | None, split: str, series: plots.Series, domain: tuple[float, float]) -> list[Html]:
